@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.web import api_acts, api_looks
+from orchestrator.web.api_acts import APPROVE, OPERATE
 from orchestrator.web.applications import line_of
 from orchestrator.web.sampling import Sampler
 from vecfleet.fleet.models import PREFIX
@@ -21,7 +22,7 @@ from vecfleet.tenancy.api.routes import Turns, guarded
 from vecfleet.tenancy.api.users import Failures, admitting
 from vecfleet.tenancy.tokens import TokenFile
 
-READ, OPERATE, APPROVE = "read", "operate", "approve"
+READ = "read"
 _THREADS = 16
 _ERASURES = 4  # at once, in threads of their own: each takes minutes
 _EACH = 4  # of one token at work; its others wait, and nobody else's

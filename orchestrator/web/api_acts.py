@@ -22,9 +22,14 @@ from vecfleet.errors import BadInput, Refused
 from vecfleet.fleet import models
 from vecfleet.fleet.models import KEY_HEADER, REPLAYED_HEADER, Act
 from vecfleet.names import Tenant
+from vecfleet.tenancy.api.problems import Refusal
 from vecfleet.tenancy.api.users import user_of
+from vecfleet.tenancy.guard import ADMIN
 from vecfleet.tenancy.tokens import TokenFile
 
+OPERATE, APPROVE = "operate", "approve"
+# Levers that say how much a deletion may find missing, or that lost commits lost nothing.
+_PERMITTING = ("missing", "doubt")
 _KEY = Header(
     alias=KEY_HEADER,
     pattern=r"^[!-~]{1,200}$",
@@ -35,13 +40,26 @@ _KEY = Header(
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """The sender of a request to act, and its key. `response` is told whether its answer was given before."""
+    """The sender of a request to act, and its key. `response` is told whether its answer was given before.
+
+    `approves`: the token is for what moves readers, leaves records behind or deletes.
+    """
 
     who: str
     token: str
+    approves: bool
     key: str
     asked: str
     response: Response
+
+    def require_approval(self, because: str) -> None:
+        """Refuse what leads to a deletion or to a move of readers to a token that only steers. Raises Refusal."""
+        if not self.approves:
+            raise Refusal(
+                403,
+                f"{because}: this is for tokens of the role `{APPROVE}`",
+                next_step=f"vecfleet token create --role {APPROVE}",
+            )
 
     def once(
         self,
@@ -64,13 +82,14 @@ class Sender:
 def _sender_of(tokens: TokenFile) -> Callable[..., Coroutine[Any, Any, Sender]]:
     async def sender(request: Request, response: Response, key: Annotated[str, _KEY]) -> Sender:
         user = user_of(request, tokens)
-        return Sender(called(user), user["token"], key, f"{request.method} {request.url.path}", response)
+        approves = user.get("role") in (APPROVE, ADMIN)
+        return Sender(called(user), user["token"], approves, key, f"{request.method} {request.url.path}", response)
 
     return sender
 
 
 def add_operating(router: APIRouter, parts: Fleet, tokens: TokenFile) -> None:
-    """Add what steers a job and deletes nothing."""
+    """Add what steers a job and begins no deletion."""
     By = Annotated[Sender, Depends(_sender_of(tokens))]
     database = parts.database
 
@@ -80,6 +99,8 @@ def add_operating(router: APIRouter, parts: Fleet, tokens: TokenFile) -> None:
 
         def start(who: str) -> int:
             plan = plans.reviewed(parts, body.plan, body.digest)
+            if "auto" in (plan.policies.cut_over, plan.policies.clean_up):
+                by.require_approval("the plan moves readers or deletes its sources by itself")
             return applying.apply(parts, plan, who=who, no_backup=body.no_backup)
 
         return by.once(database, start, body)
@@ -113,7 +134,9 @@ def add_operating(router: APIRouter, parts: Fleet, tokens: TokenFile) -> None:
 
     @router.post("/jobs/{job}/set")
     def set_lever(job: Number, body: models.SetLever, by: By) -> Act:
-        """Change how hard a job works while it runs."""
+        """Change how hard a job works while it runs. What may be missing before a deletion is for the role approve."""
+        if body.lever in _PERMITTING:
+            by.require_approval("it says which differences stop no deletion")
         return by.once(
             database, lambda who: acts.set_lever(database, job, who, body.lever, body.value, body.target), body
         )

@@ -1,6 +1,10 @@
-"""The use of the role `approve` over the fleet's HTTP API: much is left behind by name, an erasure is begun once."""
+"""The use of the role `approve` over the fleet's HTTP API: much is left behind by name, an erasure is begun once.
+
+What a hook or a second person holds is not done, and not answered as done.
+"""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -8,11 +12,15 @@ import pytest
 from fastapi.testclient import TestClient
 from job_table import INDEX, JobTable, plan_of, planned
 
-from orchestrator.ledger import erasures, request_keys
+from migrations.plan import write_plan
+from orchestrator.core.hooks import TwoPersons
+from orchestrator.core.states import JobState
+from orchestrator.ledger import consents, erasures, request_keys
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.request_keys import KeyedRequest
 from vecfleet.fleet.models import KEY_HEADER, PREFIX, Erase
 from vecfleet.names import Tenant
+from vecfleet.settings import Settings
 from vecfleet.tenancy.fences import subject_of
 from vecfleet.tenancy.tokens import TokenFile, name_of
 
@@ -32,6 +40,11 @@ def post(stranger: TestClient, token: str) -> Post:
         return stranger.post(PREFIX + path, json=body, headers=headers)
 
     return post
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path) -> Settings:
+    return settings.model_copy(update={"vecfleet_root": tmp_path})
 
 
 @pytest.fixture
@@ -85,3 +98,61 @@ def test_an_erasure_that_was_interrupted_is_not_called_done(post: Post, token: s
     assert (other.status_code, other.json()["code"]) == (422, "key-used")
     with database.begin() as connection:
         assert not erasures.fenced(connection, [subject_of(Tenant("ben"))])
+
+
+ACTS_ALONE = ({"cut_over": "auto"}, {"cut_over": "none", "clean_up": "auto"})
+
+
+@pytest.mark.parametrize("policies", ACTS_ALONE, ids=["moves readers", "deletes"])
+def test_a_plan_that_acts_by_itself_is_started_by_who_may_approve_it(
+    stranger: TestClient, tokens: TokenFile, settings: Settings, policies: dict[str, Any], token: str
+) -> None:
+    plan = write_plan(plan_of(planned("s", "t"), **policies), settings.vecfleet_root / "plans" / "nightly.yaml")
+    body = {"plan": "nightly.yaml", "digest": plan.digest, "no_backup": True}
+    steers = tokens.create({"id": "nightly", "role": "operate"})
+
+    first, second = (
+        stranger.post(f"{PREFIX}/jobs", json=body, headers={"Authorization": f"Bearer {by}", KEY_HEADER: "k"})
+        for by in (steers, token)
+    )
+
+    assert first.status_code == 403 and "by itself" in first.json()["detail"]
+    assert second.status_code != 403
+
+
+@pytest.mark.parametrize("lever", [{"lever": "missing", "value": 500}, {"lever": "doubt", "value": 0}])
+def test_who_only_steers_does_not_say_what_may_be_missing_before_a_deletion(
+    stranger: TestClient, tokens: TokenFile, refused: JobTable, lever: dict[str, Any], token: str
+) -> None:
+    there = f"{PREFIX}/jobs/{refused.job_id}/set"
+    steers = tokens.create({"id": "nightly", "role": "operate"})
+
+    first, second = (
+        stranger.post(there, json=lever, headers={"Authorization": f"Bearer {by}", KEY_HEADER: "k"})
+        for by in (steers, token)
+    )
+
+    assert (first.status_code, second.status_code) == (403, 200)
+
+
+def test_what_waits_for_a_second_person_is_not_answered_as_done(
+    stranger: TestClient, tokens: TokenFile, post: Post, table: JobTable, database: Database
+) -> None:
+    table.apply(plan_of(planned("s", "t"), cut_over="none"))
+    table.verified()
+    with database.begin() as connection:
+        consents.declare(connection, [TwoPersons.CLEAN_UP])
+    there, body = f"/jobs/{table.job_id}/cleanup", {"index": INDEX.name}
+
+    # When a program asks, and asks again under its key
+    for _ in range(2):
+        waiting = post(there, body, "k")
+        assert (waiting.status_code, waiting.json()["code"]) == (409, "second-person")
+    assert table.job.state is JobState.VERIFIED
+
+    # Then the second person's request does it, and is answered with it
+    other = tokens.create({"id": "ben", "role": "approve"})
+    headers = {"Authorization": f"Bearer {other}", KEY_HEADER: "k"}
+    done = stranger.post(PREFIX + there, json=body, headers=headers)
+    assert (done.status_code, done.json()["did"]) == (200, "clean up")
+    assert table.job.state is JobState.CLEANING

@@ -204,7 +204,7 @@ class FleetClient:
     def set_lever(
         self,
         job: int,
-        lever: Literal["window", "pace", "budget", "passes", "missing", "doubt"],
+        lever: Literal["window", "hours", "pace", "budget", "passes", "missing", "doubt"],
         value: float,
         *,
         target: str | None = None,

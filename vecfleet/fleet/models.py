@@ -75,7 +75,7 @@ class Comment(_Request):
 class SetLever(_Request):
     """Change how hard a job works, how much it may spend, and how many records it may find missing."""
 
-    lever: Literal["window", "pace", "budget", "passes", "missing", "doubt"]
+    lever: Literal["window", "hours", "pace", "budget", "passes", "missing", "doubt"]
     value: FiniteFloat = Field(ge=0, le=1e9)
     target: str | None = Field(default=None, pattern=_NAME, description="with `missing`: of this target alone")
 
