@@ -13,7 +13,8 @@ _ASKS_WITHIN = timedelta(minutes=5)
 # Stores that our clients do not write to: a name there says nothing of an index of the same name.
 WITHOUT_CLIENTS = ("parquet", "pgvector", "pgvector-other")
 _S = JobState
-_GIVEN_UP = JOB_ENDED | {_S.CANCELLING, _S.ROLLING_BACK}
+# A deletion of a job that is being cancelled may still land.
+_GIVEN_UP = JOB_ENDED | {_S.ROLLING_BACK}
 
 
 def freezes(job: JobColumns) -> bool:

@@ -73,13 +73,15 @@ def _doubt(connection: sa.Connection, job: Any, why: str, lease_s: float) -> Non
         checks.restart(connection, [target.id for target in moves.targets_of_job(connection, job.id)])
     # The soak time, and the time in which writers may still use the old side, start again now.
     began_again = sa.case((_J.cut_over_at.is_not(None), NOW))
+    # The lost commits may have ended the job, and with it the freeze of its sources: clients may hold such routes.
+    landed_s = sa.func.greatest(lease_s, _J.routes_stale_s)
     policies = _J.plan["policies"]
     passes = sa.func.coalesce(sa.cast(policies["max_passes"].astext, sa.Integer), 0)
     jobs.change(
         connection,
         job.id,
         doubted_at=NOW,
-        lands_by=NOW + batches.interval(lease_s + sa.func.greatest(_J.source_lag_s, _J.target_lag_s)),
+        lands_by=NOW + batches.interval(landed_s + sa.func.greatest(_J.source_lag_s, _J.target_lag_s)),
         cut_over_at=began_again,
         verified_at=None,
         quiet_passes=0,

@@ -57,8 +57,9 @@ def read(connection: sa.Connection) -> RouteTable:
 def _frozen(connection: sa.Connection) -> tuple[Frozen, ...]:
     """Return the sources of live jobs whose plans stop the writers; of several jobs on one source, the oldest.
 
-    The change of state that ends a job, gives it up or takes it back ends its freeze in the same transaction: no other
-    row says that a source is frozen. A job that goes back deletes nothing of its sources, so they are free by then.
+    The change of state that ends a job or takes it back ends its freeze in the same transaction: no other row says that
+    a source is frozen. A job that goes back deletes nothing of its sources, so they are free by then. One that is being
+    cancelled within its clean-up may have sent a deletion that takes effect yet.
     """
     back = sa.and_(
         _J.state.in_((JobState.PAUSING, JobState.PAUSED, JobState.NEEDS_ATTENTION)),
@@ -67,7 +68,7 @@ def _frozen(connection: sa.Connection) -> tuple[Frozen, ...]:
     rows = connection.execute(
         sa.select(_J.id, _J.source["name"].astext.label("index"), _M.source.label("namespace"))
         .join(t.move, _M.job_id == _J.id)
-        .where(_J.state.not_in((*JOB_ENDED, *_WITHOUT_ROUTES)), sa.func.coalesce(~back, True))
+        .where(_J.state.not_in((*JOB_ENDED, JobState.ROLLING_BACK)), sa.func.coalesce(~back, True))
         .where(_J.plan["policies"]["writers"].astext == "freeze")
         .where(_J.plan["source"]["store"].astext.not_in(WITHOUT_CLIENTS))
         .order_by(_J.id.desc(), _M.source)

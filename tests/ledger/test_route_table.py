@@ -8,7 +8,7 @@ from stages import a_job, soaked, verified
 
 from migrations.plan import PlannedMove
 from orchestrator.core.states import JobState
-from orchestrator.ledger import route_table
+from orchestrator.ledger import batches, doubts, route_table
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts
@@ -120,8 +120,40 @@ def test_a_freeze_lasts_to_the_end_of_its_job_and_a_pause_is_no_end(database: Da
 def test_a_job_that_is_given_up_lets_writers_in(database: Database) -> None:
     table = a_job(database, "s")
     acts.cancel(database, table.job_id, "ana")
+    table.advance()
 
     assert frozen(database) == {}
+
+
+def test_a_job_that_is_being_cancelled_may_have_a_deletion_under_way_and_lets_nobody_in_yet(database: Database) -> None:
+    # Given a clean-up without a cut-over, a deletion of which a worker holds
+    table = verified(database, "s", cut_over="none")
+    acts.clean_up(database, table.job_id, "ana", by_ids=True)
+    [lease] = table.take()
+    acts.pause(database, table.job_id, "ana")
+    # When the job is given up meanwhile
+    acts.cancel(database, table.job_id, "ana")
+    table.advance()
+    # Then what is written to the source now might be deleted
+    assert table.job.state is JobState.CANCELLING and frozen(database) == {"s": table.job_id}
+    table.expire(lease)
+    with table.begin() as connection:
+        batches.requeue_expired(connection, [table.job_id], 5)
+    table.advance()
+    assert table.job.state is JobState.CANCELLED and frozen(database) == {}
+
+
+def test_after_lost_commits_nothing_is_read_before_clients_have_let_go_of_routes_without_the_freeze(
+    database: Database,
+) -> None:
+    # Given a job that may have ended in commits that are lost, so that clients found nothing frozen
+    table = a_job(database, "s")
+    table.put(routes_stale_s=300.0)
+    with table.begin() as connection:
+        doubts.doubt(connection, "commits were lost", 60.0)
+        now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    # Then it waits for as long as they may write by those routes
+    assert table.job.lands_by is not None and (table.job.lands_by - now).total_seconds() > 290
 
 
 def test_a_job_that_goes_back_lets_writers_in_also_while_it_waits_for_a_person(database: Database) -> None:
