@@ -11,6 +11,7 @@ from emulator.http import Request, Response, json_response
 from emulator.index import Index
 from emulator.older_versions import backup, can_show, creation, described
 from emulator.project import Project
+from emulator.rest_inference import describe_model, embed, list_models
 from emulator.routing import page_of, unknown_path
 from emulator.shapes import model_index, plain_index, read_capacity, read_protection, read_tags, with_both_fields
 from emulator.versions import NEWEST, Versions, refuse_newer
@@ -94,8 +95,14 @@ class ControlPlane:
                 return "describe_conversion", self._describe_conversion
             case "DELETE", ["conversion-jobs", _]:
                 return "cancel_conversion", self._cancel_conversion
-            case _, ["embed" | "rerank"] | ["models", *_]:
-                return "inference", self._not_here
+            case "POST", ["embed"]:
+                return "embed", embed
+            case "GET", ["models"]:
+                return "list_models", list_models
+            case "GET", ["models", _]:
+                return "describe_model", describe_model
+            case _, ["rerank"]:
+                return "rerank", self._not_here
         raise unknown_path(request)
 
     # -- indexes ------------------------------------------------------------------------------------------------

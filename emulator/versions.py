@@ -18,6 +18,8 @@ _SINCE: Mapping[str, str] = {
     **dict.fromkeys(("create_index_from_backup", "list_restore_jobs", "describe_restore_job"), "2025-04"),
     **dict.fromkeys(("list_namespaces", "describe_namespace", "delete_namespace"), "2025-04"),
     **dict.fromkeys(("create_namespace", "fetch_by_metadata"), "2025-10"),
+    "embed": "2024-10",
+    **dict.fromkeys(("list_models", "describe_model"), "2025-04"),
     "backup_schedules": "2026-04",
     **dict.fromkeys(("create_alias", "list_aliases", "describe_alias", "update_alias", "delete_alias"), "2026-07"),
     **dict.fromkeys(("convert_index", "list_conversions", "describe_conversion", "cancel_conversion"), "2026-07"),

@@ -225,9 +225,7 @@ def test_what_the_emulator_does_not_serve_says_so(pc: Pinecone, make_index: Make
     make_index()
     not_served: list[Callable[[], object]] = [
         lambda: pc.backup_schedules.create(index_name="things", name="s", frequency="daily", retention_days=7),
-        lambda: pc.inference.embed(model="multilingual-e5-large", inputs=["x"], parameters={"input_type": "query"}),
         lambda: pc.inference.rerank(model="bge-reranker-v2-m3", query="x", documents=["y"]),
-        lambda: pc.inference.list_models(),
     ]
     for call in not_served:
         with pytest.raises(ApiError, match="The emulator does not serve") as refusal:
