@@ -14,14 +14,17 @@
         ├── Transient        worth another try after a wait
         │   ├── RateLimited      a per-second limit; `retry_after` seconds where the service said so
         │   ├── Unavailable      5xx, a refused or dropped connection
-        │   └── TimedOut         no answer inside the deadline; the call may have been applied
+        │   ├── TimedOut         no answer inside the deadline; the call may have been applied
+        │   └── UnusableAnswer   an embedding model gave too few vectors, or values that are no numbers
         ├── TooLarge         the request, its answer or its URL is over a size limit: halve it
         ├── BadRequest       the service refuses the content; with one record left, that record is at fault
         │   └── RefusedAlike     it refuses records from all over a batch with one answer: that is about no record
         ├── NeedsOperator    no retry helps until a person acts: the job pauses with this sentence
         │   ├── KeyRefused       401, 403
         │   ├── QuotaExhausted   a monthly or egress allowance, a storage or object quota
-        │   └── WrongDimension   the index takes vectors of another dimension than when the job was made
+        │   ├── WrongDimension   the index takes vectors of another dimension than when the job was made
+        │   ├── ModelChanged     an embedding model is another one than when the job was made
+        │   └── CostCapReached   embedding more would cost more than the plan allows
         ├── Missing          the index or namespace is not there (404)
         ├── Conflict         it exists already, or its state forbids the call (409, 412)
         │   └── NameIsAlias      a namespace was to be made under the name of an alias
@@ -152,6 +155,10 @@ class TimedOut(Transient):
     """The vector store did not answer inside the deadline; the call may have been applied."""
 
 
+class UnusableAnswer(Transient):
+    """The embedding model gave an answer that cannot be used."""
+
+
 class TooLarge(StoreError):
     """The request or its answer is over a size limit of the vector store."""
 
@@ -178,6 +185,14 @@ class QuotaExhausted(NeedsOperator):
 
 class WrongDimension(NeedsOperator):
     """The index takes vectors of another dimension."""
+
+
+class ModelChanged(NeedsOperator):
+    """The embedding model is another one than when the job was made."""
+
+
+class CostCapReached(NeedsOperator):
+    """Embedding more would cost more than the plan allows."""
 
 
 class Missing(StoreError):

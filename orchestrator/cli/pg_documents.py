@@ -10,7 +10,7 @@ import typer
 from orchestrator.cli.output import Json, say, say_json, say_next
 from orchestrator.cli.pg import database, noted
 from orchestrator.core.wording import counted
-from vecfleet.embedders import Embedder, HashEmbedder, openai_embedder
+from vecfleet.embedders import Embedder, HashEmbedder, LocalEmbedder, openai_embedder
 from vecfleet.errors import BadInput, NotFound
 from vecfleet.pgvector import EmbeddingPipeline
 from vecfleet.pgvector.database import DatabaseConnection
@@ -19,8 +19,12 @@ from vecfleet.settings import Settings
 
 NamespaceOption = Annotated[str, typer.Option(metavar="NAMESPACE", help="Created on first use.")]
 EmbedderOption = Annotated[
-    Literal["openai", "hash"],
-    typer.Option("--embedder", help="openai: EMBEDDING_MODEL at OPENAI_BASE_URL; hash: words only, for rehearsals."),
+    Literal["openai", "local", "hash"],
+    typer.Option(
+        "--embedder",
+        help="openai: EMBEDDING_MODEL at OPENAI_BASE_URL; local: a small model here, of 64, 128 or 256 dimensions; "
+        "hash: words only, for rehearsals.",
+    ),
 ]
 _SHOWN_CHARS = 100
 # One document is read whole into memory, at several times its size; a file of lines is not.
@@ -114,9 +118,14 @@ def _pipeline(
 def _embedder(settings: Settings, name: str) -> Embedder:
     if name == "hash":
         return HashEmbedder()
+    if name == "local":
+        return LocalEmbedder()
     embedder = openai_embedder(settings)
     if embedder is None:
-        raise BadInput("OPENAI_API_KEY is not set", next_step="set it, or rehearse without a model: `--embedder hash`")
+        raise BadInput(
+            "OPENAI_API_KEY is not set",
+            next_step="set it, or embed here: `--embedder local --dimension 256`, or for a rehearsal `--embedder hash`",
+        )
     return embedder
 
 

@@ -13,13 +13,13 @@ import pytest
 
 from tests.contracts.making import pinecone_store
 from vecfleet import clock
+from vecfleet.deadlines import BoundedTransport
 from vecfleet.errors import TimedOut, Unavailable
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo, Kind
 from vecfleet.stores.pinecone import PineconeStore
 from vecfleet.stores.pinecone.clients import PerProcess
-from vecfleet.stores.pinecone.deadlines import BoundedTransport
 from vecfleet.stores.pinecone.serving import AsyncPineconeServing, PineconeServing
 from vecfleet.stores.serving import Question
 

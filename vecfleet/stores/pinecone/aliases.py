@@ -5,9 +5,9 @@ from urllib.parse import quote
 
 import httpx
 
+from vecfleet.deadlines import BoundedTransport
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone.clients import PerProcess, api_key
-from vecfleet.stores.pinecone.deadlines import BoundedTransport
 from vecfleet.stores.pinecone.errors import of_status, translated
 
 API_VERSION = "2026-07"  # the first that has aliases

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 from pinecone import AsyncIndex, Index, Pinecone, PineconeValueError, RetryConfig
+from pinecone.client.inference import Inference
 from pinecone.models.namespaces.models import ListNamespacesResponse, NamespaceDescription
 from pinecone.models.vectors.responses import (
     DescribeIndexStatsResponse,
@@ -20,10 +21,10 @@ from pinecone.models.vectors.responses import (
 )
 from pinecone.models.vectors.search import SearchRecordsResponse
 
+from vecfleet.deadlines import BoundedTransport
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo
-from vecfleet.stores.pinecone.deadlines import BoundedTransport
 
 T = TypeVar("T")
 
@@ -117,7 +118,7 @@ def switch_retries_off(index: Index | AsyncIndex) -> None:
         ) from error
 
 
-def bound_calls(client: Pinecone | Index, seconds: float) -> None:
+def bound_calls(client: Pinecone | Index | Inference, seconds: float) -> None:
     """End each call of this client after so many seconds: the SDK bounds only each wait of a call (10.2)."""
     try:
         transport: Any = client._http._client._transport

@@ -1,0 +1,159 @@
+"""A service on loopback that speaks OpenAI's embeddings API. It counts what it bills, and fails on demand."""
+
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+
+KEY = "sk-" + "a" * 40
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What one request is answered with instead. `bills`: the service has done the work all the same."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b"{}"
+    bills: bool = False
+    drops: bool = False
+
+
+class EmbeddingService:
+    """`billed` counts each text by how often it was billed; `requests` holds the texts of each request in order."""
+
+    def __init__(self) -> None:
+        self.billed: Counter[str] = Counter()
+        self.tokens = 0
+        self.requests: list[list[str]] = []
+        self.asked_for: list[Mapping[str, Any]] = []
+        self.keys: set[str | None] = set()
+        self.revision: str | None = None  # the name asked for, unless set
+        self.dimension = 8
+        self.shortens = True
+        self.most_tokens = 1_000  # of a text: one a word
+        self.headers: dict[str, str] = {}
+        self.faults: list[Fault] = []
+        self.only: str | None = None  # the one model that it knows, if set
+        self.url = ""
+        self._open = threading.Event()
+        self._open.set()
+        self._arrived = threading.Condition()
+
+    def fail(self, *faults: Fault, times: int = 1) -> None:
+        """Answer the next requests with these, each so many times."""
+        self.faults += [fault for fault in faults for _ in range(times)]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Answer nothing meanwhile."""
+        self._open.clear()
+        try:
+            yield
+        finally:
+            self._open.set()
+
+    def wait_for_requests(self, count: int) -> None:
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(self.requests) >= count, timeout=60)
+
+    def vector(self, text: str, dimension: int | None = None) -> list[float]:
+        """Return the vector of a text: always the same one."""
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+        values = np.random.default_rng(seed).standard_normal(self.dimension)[: dimension or self.dimension]
+        unit: list[float] = (values / np.linalg.norm(values)).astype("<f4").tolist()
+        return unit
+
+    def answer(self, key: str | None, body: Mapping[str, Any]) -> Fault:
+        texts, dimension = body["input"], body.get("dimensions")
+        with self._arrived:
+            self.requests.append(list(texts))
+            self.asked_for.append(body)
+            self.keys.add(key)
+            fault = self.faults.pop(0) if self.faults else None
+            self._arrived.notify_all()
+        self._open.wait(timeout=60)
+        if fault is None:
+            fault = self._refusal(texts, body["model"], dimension)
+        if fault is None or fault.bills:
+            with self._arrived:
+                self.billed.update(texts)
+                self.tokens += sum(map(tokens_of, texts))
+        return fault or self._embedded(texts, body["model"], dimension)
+
+    def _refusal(self, texts: Sequence[str], model: str, dimension: int | None) -> Fault | None:
+        if self.only not in (None, model):
+            return refusal(404, "model_not_found")
+        if dimension is not None and self.shortens and dimension > self.dimension:
+            return refusal(400, "invalid_dimensions")
+        if any(tokens_of(text) > self.most_tokens for text in texts):
+            return refusal(400, "context_length_exceeded", words=" ".join(texts)[:100])
+        return None
+
+    def _embedded(self, texts: Sequence[str], model: str, dimension: int | None) -> Fault:
+        wanted = dimension if self.shortens else None
+        rows = [{"index": n, "embedding": self.vector(text, wanted)} for n, text in enumerate(texts)]
+        usage = {"total_tokens": sum(map(tokens_of, texts))}
+        body = {"data": rows[::-1], "model": self.revision or model, "usage": usage}  # in any order: the index counts
+        return Fault(headers=self.headers, body=json.dumps(body).encode())
+
+
+def tokens_of(text: str) -> int:
+    return len(text.split())
+
+
+def refusal(status: int, code: str, words: str = "no") -> Fault:
+    return Fault(status, body=json.dumps({"error": {"code": code, "message": words}}).encode())
+
+
+def rows(*vectors: Sequence[float], model: str = "m") -> bytes:
+    """Return an answer with these vectors, whatever was asked for."""
+    data = [{"index": n, "embedding": list(vector)} for n, vector in enumerate(vectors)]
+    return json.dumps({"data": data, "model": model, "usage": {"total_tokens": 1}}).encode()
+
+
+@contextmanager
+def serving() -> Iterator[EmbeddingService]:
+    service = EmbeddingService()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            answer = service.answer(self.headers.get("authorization"), body)
+            if answer.drops:
+                self.close_connection = True
+                return
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: Any) -> None:
+            """A client that has gone away needs no answer."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    service.url = f"http://127.0.0.1:{server.server_port}/v1"
+    try:
+        yield service
+    finally:
+        service._open.set()
+        server.shutdown()
+        server.server_close()
