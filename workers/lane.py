@@ -5,16 +5,12 @@ are off, so there are no tries beside those counted here. A deletion is sent onc
 and the records there may be new by the time of a second one. So the batch is requeued, and the next worker looks first.
 """
 
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
-
 from orchestrator.core.model import Deletion
 from orchestrator.pace_view import scope_of
-from orchestrator.telemetry import counters, tracing
 from orchestrator.telemetry.counters import Counters
 from vecfleet.digests import record_digest
 from vecfleet.errors import BadRequest, RateLimited, RefusedAlike, StoreError, TooLarge, Transient
@@ -31,16 +27,12 @@ from vecfleet.stores.base import (
     Versioned,
     Written,
 )
+from workers.calls import TRIES, Calls
 from workers.leases import Held
-from workers.pace import Limit, NoSlotSoon, Pace
+from workers.pace import Limit, Pace
 
 T = TypeVar("T")
 
-# Tries within a task bridge short hiccups. A longer outage requeues the batch and frees the thread.
-_TRIES = 4
-_FIRST_WAIT_S = 0.25
-_LONGEST_WAIT_S = 8.0
-_LONGEST_PACED_S = 1.0  # after a 429: limits count by the second
 # Leave room for what surrounds the records in a request.
 _REQUEST_SLACK = 0.95
 # How many records of a refused request are tried alone before the request is halved. A request of fewer records than
@@ -67,11 +59,7 @@ class Lane:
         self.lsns: dict[str, int] = {}  # number of our newest write to each namespace, if the service gives one
         self.deletion = Deletion.UNSENT
         self.unanswered: set[str] = set()  # namespaces with a failed upsert that may still take effect
-        self._pace = pace
-        self._counted = counted
-        self._share = share
-        self._held = held
-        self._deadline_s = deadline_s
+        self._calls = Calls(pace, counted, share, held, deadline_s)
         self._host = index.info.host
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> dict[str, Record]:
@@ -331,52 +319,21 @@ class Lane:
         call: Callable[[], T],
         before: Callable[[], None] | None = None,
         *,
-        tries: int = _TRIES,
+        tries: int = TRIES,
     ) -> T:
-        def attempt() -> T:
-            self._pace.take(limits, self._share, self._held.wait)
-            if before is not None:
-                before()
-            self._held.require(self._deadline_s)
-            operation = limits[0][0].name
+        def counting() -> T:
             try:
-                with tracing.span(f"store {operation}"):
-                    answer = call()
-            except StoreError as error:
-                self._counted.note(counters.call(operation, type(error).__name__))
-                if isinstance(error, Transient):
-                    self.usage += Usage(requests=1)
-                if isinstance(error, RateLimited):
-                    self._pace.throttled(limits, error.retry_after)
+                return call()
+            except Transient:
+                self.usage += Usage(requests=1)
                 raise
-            self._counted.note(counters.call(operation, "ok"))
-            return answer
 
-        retrying = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, Transient) and not isinstance(error, NoSlotSoon)),
-            wait=_wait,
-            stop=stop_after_attempt(tries),
-            sleep=self._held.wait,
-            reraise=True,
-        )
-        return retrying(attempt)
+        return self._calls.make(limits, counting, before, tries=tries)
 
 
 def _was_refused(error: StoreError) -> bool:
     """Say whether the store surely did nothing: it refused the request, or it takes no more requests just now."""
     return isinstance(error, RateLimited) or not isinstance(error, Transient)
-
-
-def _wait(state: RetryCallState) -> float:
-    """Return an exponential wait with jitter, no shorter than the service's hint up to `_LONGEST_WAIT_S`.
-
-    After a 429 the pace holds this limit as long as the hint says.
-    """
-    error = state.outcome.exception() if state.outcome else None
-    hint = getattr(error, "retry_after", None) or 0.0
-    longest = _LONGEST_PACED_S if isinstance(error, RateLimited) else _LONGEST_WAIT_S
-    backoff = min(_FIRST_WAIT_S * 2 ** (state.attempt_number - 1), longest)
-    return float(max(backoff * random.uniform(0.5, 1.0), min(hint, _LONGEST_WAIT_S)))
 
 
 def _deletion(index: Index, namespace: str, proven: Mapping[str, Record], ids: Sequence[str]) -> Callable[[], Deleted]:

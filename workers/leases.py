@@ -26,6 +26,15 @@ class Leaving(Exception):
     """This process was told to stop and its grace is over: the batch is requeued for another worker."""
 
 
+class Later(Exception):
+    """Nothing is wrong yet: look again after `seconds`. Spends no attempt."""
+
+    def __init__(self, seconds: float, why: str) -> None:
+        self.seconds = seconds
+        self.why = why
+        super().__init__(why)
+
+
 class Held:
     """One lease in this process. `leaving` is set once the process may begin no request."""
 

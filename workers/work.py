@@ -14,20 +14,11 @@ from orchestrator.telemetry.counters import Counters
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Usage
 from workers.lane import Lane
-from workers.leases import Held
+from workers.leases import Held, Later
 from workers.once import once
 from workers.placing import Placer
 
 __all__ = ["Later", "LeaseLost", "NotProven", "NotWhole", "Work"]
-
-
-class Later(Exception):
-    """Nothing is wrong yet: look again after `seconds`. Spends no attempt."""
-
-    def __init__(self, seconds: float, why: str) -> None:
-        self.seconds = seconds
-        self.why = why
-        super().__init__(why)
 
 
 class NotProven(Exception):

@@ -15,7 +15,7 @@ from orchestrator import dispatcher
 from orchestrator.cli import running
 from orchestrator.core import retrying
 from orchestrator.core.states import QUEUES
-from workers import lane
+from workers import calls
 from workers.tasks import celery
 
 FIRST_WAIT_IN_A_TASK_S, FIRST_WAIT_S = 0.1, 0.3  # before a call, and a batch, is tried again; each further one doubles
@@ -46,7 +46,7 @@ def _become(name: str, log: Path) -> None:
         for descriptor, here in ((nothing, 0), (output, 1), (output, 2)):
             os.dup2(descriptor, here)
         if name.startswith("worker"):
-            lane._FIRST_WAIT_S, retrying._FIRST_WAIT_S = FIRST_WAIT_IN_A_TASK_S, FIRST_WAIT_S
+            calls._FIRST_WAIT_S, retrying._FIRST_WAIT_S = FIRST_WAIT_IN_A_TASK_S, FIRST_WAIT_S
             celery.worker_main(
                 [
                     *("worker", "--pool", "threads", "--concurrency", str(THREADS), "--queues", ",".join(QUEUES)),

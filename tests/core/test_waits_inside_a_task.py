@@ -4,7 +4,7 @@ import pytest
 from tenacity import RetryCallState, Retrying
 
 from vecfleet import errors as e
-from workers import lane
+from workers import calls
 
 
 def waits_after(error: e.Transient) -> list[float]:
@@ -14,7 +14,7 @@ def waits_after(error: e.Transient) -> list[float]:
         state = RetryCallState(Retrying(), None, (), {})
         state.attempt_number = tried
         state.set_exception((type(error), error, None))
-        waits += [lane._wait(state) for _ in range(20)]
+        waits += [calls._wait(state) for _ in range(20)]
     return waits
 
 

@@ -16,6 +16,7 @@ from vecfleet.settings import FETCH_BYTES
 from vecfleet.stores.base import Fetched, IndexInfo, Kind, Limits, Usage, Written
 from vecfleet.stores.memory import MemoryIndex
 from vecfleet.stores.room import FetchRoom
+from workers import calls as calls_of
 from workers import lane as lanes
 from workers.lane import Lane
 from workers.leases import Held
@@ -74,8 +75,8 @@ class Index(MemoryIndex):
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "_FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr(lanes, "_LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(calls_of, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(calls_of, "_LONGEST_WAIT_S", 0.01)
 
 
 class CountedPace(Pace):
@@ -340,7 +341,7 @@ def test_the_lease_is_looked_at_before_each_try(lane_to: Callable[..., Lane]) ->
 
     def lose() -> None:
         if index.calls:
-            lane._held.lose()
+            lane._calls.held.lose()
 
     index.faults = [e.Unavailable("503")]
     with pytest.raises(LeaseLost):

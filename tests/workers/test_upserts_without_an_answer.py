@@ -17,16 +17,16 @@ from tests.ledger.stages import somebody_waits
 from vecfleet.errors import BadRequest, NeedsOperator, TimedOut, TooLarge, Unreachable
 from vecfleet.records import Record
 from vecfleet.stores.base import Written
-from workers import lane
+from workers import calls
 
 DEADLINE_S = 3.0
-TRIES = lane._TRIES
+TRIES = calls.TRIES
 
 
 @pytest.fixture
 def one(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[One]:
     """A job whose one target was made, and whose copies are due."""
-    monkeypatch.setattr(lane, "_wait", lambda state: 0.0)
+    monkeypatch.setattr(calls, "_wait", lambda state: 0.0)
     with open_one(database_url, redis_url, {"s": twenty_three()}, planned("s", TARGET, COUNT)) as one:
         one.process.settings = one.process.settings.model_copy(update={"request_deadline_seconds": DEADLINE_S})
         one.work_until(lambda: one.table.rows(BatchKind.COPY))
