@@ -11,7 +11,9 @@ leases             leases as their holder sees them: a heartbeat renews them
 runner             the life of a batch: lease, work, settle; every error of a batch becomes a decision
 work               everything a step may use
 once               a property computed once, by the thread that uses the object
-lane               calls to one index: paced, inside a deadline, retried a few times
+calls              calls for one lease: paced, inside a deadline, retried a few times
+lane               calls to one index, and what they cost
+embedding          texts turned into vectors: each asked for once in the fleet
 pace               one allowance a limit, shared by all workers through Redis
 listing            a source listed: pages of ids become copy batches
 copying            a batch copied: place, choose, write, withdraw

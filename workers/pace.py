@@ -268,6 +268,12 @@ class Pace:
                 return
             slot = self.ask(limits, share, slot, now_s)
 
+    def require_soon(self, limits: Sequence[Limit], share: float) -> None:
+        """Raise `NoSlotSoon` if a call that asks now would not go soon. Books nothing."""
+        slot = self.book([(limit, 0.0) for limit in limits], share)
+        if slot.wait_s > LONGEST_WAIT_S:
+            raise NoSlotSoon(retry_after=min(slot.wait_s, _LONGEST_AWAY_S))
+
     def book(self, limits: Sequence[tuple[Limit, float]], share: float) -> Slot:
         """Book a slot at every limit; at none if one has no slot within `LONGEST_WAIT_S`. Wait 0: the call goes."""
         try:

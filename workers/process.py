@@ -13,7 +13,10 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.core.model import Job, Lease
 from orchestrator.ledger import jobs, leasing
 from orchestrator.telemetry.counters import Counters
+from vecfleet.embedders.models import EmbeddingModel
+from vecfleet.embedders.opening import open_model
 from vecfleet.errors import BadInput
+from vecfleet.model_cards import ModelCard
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo
 from vecfleet.stores.encoded_ids import seen
@@ -61,6 +64,7 @@ class WorkerProcess:
         times = self.settings.lease_seconds, self.settings.heartbeat_seconds
         self.holder = Holder(self.database, self.owner, *times, leaving)
         self._indexes: dict[tuple[str, str, bool], Index] = {}
+        self._models: dict[ModelCard, EmbeddingModel] = {}
         self._routers: dict[int, Router] = {}
         self._jobs: dict[int, tuple[str, Job]] = {}
         self._lock = threading.Lock()
@@ -82,6 +86,14 @@ class WorkerProcess:
             if opened is None or opened.info != info:
                 opened = self._indexes[key] = seen(self.fleet.store_named(store), encoded_ids).open(info)
             return opened
+
+    def model(self, card: ModelCard) -> EmbeddingModel:
+        """Return the embedding model of a card, opened once a process. Raises BadInput or ModelChanged.
+
+        No lock: a local model takes seconds to load.
+        """
+        opened = self._models.get(card)
+        return opened if opened is not None else self._models.setdefault(card, open_model(card, self.settings))
 
     def job(self, connection: sa.Connection, lease: Lease) -> Job:
         """Return the job of a lease; read it again once its row has changed."""

@@ -40,7 +40,7 @@ def dispatcher() -> None:
     """Run the dispatcher: it keeps the fleet busy and jobs moving. A second one waits to take over."""
     from orchestrator.dispatcher import Dispatcher
     from orchestrator.ledger.audit import Seals
-    from orchestrator.services import hook_calls, hooks_file, notices
+    from orchestrator.services import hook_calls, hooks_file, kept_vectors, notices
     from orchestrator.services.background import repeating
     from orchestrator.services.lost_commits import Remembered
     from orchestrator.telemetry.counters import Counters
@@ -66,7 +66,7 @@ def dispatcher() -> None:
         err.print("the dispatcher runs; Ctrl-C stops it, and jobs go on when another starts")
         # Without a file it leaves hooks and notices to the dispatchers that have one.
         beside = {**notices.steps(parts, hooks), **hook_calls.steps(parts, hooks)} if hooks is not None else {}
-        with repeating(beside):
+        with repeating(beside | kept_vectors.steps(parts)):
             process.run()
 
 

@@ -24,6 +24,7 @@ routes         the place where readers find each twin
 rollout        the steps of a roll-out
 route_table    the routes of all jobs as applications read them
 clients        the clients that ask for the routes, and when each did last
+embeddings     vectors of texts: reserved, kept, forgotten, and what they cost
 erasures       erased tenants and their certificates
 erased_ids     removes the ids of an erased tenant from the accounts
 anonymise      removes a tenant's names from every row

@@ -529,6 +529,35 @@ request_key = Table(
     Index(None, "at"),
 )
 
+# Vectors of texts, so that no text is paid for twice. A row without a vector is reserved: its batch asks for it.
+embedding = Table(
+    "embedding",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),  # digest of model, revision, dimension and text
+    Column("vector", LargeBinary),  # float32 values, little-endian
+    Column("tokens", Integer, nullable=False),  # as counted before the request: a part of what its request may cost
+    Column("subjects", ARRAY(Text), nullable=False),  # digests of the tenants whose text it is
+    Column("job_id", BigInteger, nullable=False),  # that asked
+    Column("batch_id", BigInteger, nullable=False),
+    Column("generation", Integer, nullable=False),
+    _when("reserved_until"),
+    _when("asked_at"),  # since then the service may have billed the text
+    _now("used_at"),  # to the hour
+    Index(None, "used_at"),
+    Index("ix_embedding_reserved", "job_id", postgresql_where=text("vector IS NULL")),
+    Index("ix_embedding_subjects", "subjects", postgresql_using="gin"),
+)
+
+embedding_cost = Table(
+    "embedding_cost",
+    metadata,
+    Column("job_id", BigInteger, primary_key=True, autoincrement=False),
+    _count("requests"),
+    _count("texts"),
+    _count("tokens"),
+    _count("unanswered"),  # tokens of requests without an answer, which the service may have billed
+)
+
 leader = Table(
     "leader",
     metadata,

@@ -18,7 +18,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from migrations.plan import read_plan
 from orchestrator.core.hooks import TwoPersons
 from orchestrator.core.redaction import Traces, Words
-from orchestrator.ledger import anonymise, audit, erasures, ownership
+from orchestrator.ledger import anonymise, audit, embeddings, erasures, ownership
 from orchestrator.ledger.database import Database
 from orchestrator.services import erase_guards, hooks
 from orchestrator.services.erase_redis import forget_in_redis
@@ -40,7 +40,10 @@ LOGS, PLANS, CERTIFICATES = "logs", "plans", "certificates"
 # Files that a process reads back are left alone: a tenant may be called like a word in them. `tokens` removes tokens.
 _READ_BACK = (".json", ".key", ".sqlite3")
 _FILL = b"x"
-_MOMENT = wait_random(0.1, 0.5)  # longer than a worker's transaction
+# Postgres may end a transaction in favour of a worker's, which is over in a moment.
+_tried_again = retry(
+    retry=retry_if_exception_type(Busy), stop=stop_after_attempt(3), wait=wait_random(0.1, 0.5), reraise=True
+)
 
 
 class JobTableBooks:
@@ -92,7 +95,7 @@ class JobTableBooks:
         with self._database.begin() as connection:
             own = {(held.index, held.name) for held in found if held.whole} | ownership.places_of(connection, tenant)
         traces = Traces(tenant, own, number)
-        rows = self._forget(traces, found)
+        rows = self._forget(traces, found) | {"embeddings": self._forget_vectors(tenant)}
         if tenant.twin is None:  # before the files are blacked out, or a token would be one for another name
             TokenFile(self._settings.vecfleet_home / tokens.FILE).forget(tenant.creator)
         files = anonymise_files(self._settings, traces)
@@ -151,11 +154,17 @@ class JobTableBooks:
         certificate = erase_guards.attested(tenant, asked_by, began, seen, told.found, places, told.certificate)
         return self.finish(number, tenant, places, certificate, who)
 
-    @retry(retry=retry_if_exception_type(Busy), stop=stop_after_attempt(3), wait=_MOMENT, reraise=True)
+    @_tried_again
     def _forget(self, traces: Traces, places: Sequence[TenantPlace]) -> dict[str, int]:
-        """Anonymise all tables in one transaction; retry if Postgres ends it in favour of a worker's transaction."""
+        """Anonymise all tables in one transaction."""
         with self._database.begin() as connection:
             return anonymise.forget(connection, traces, places)
+
+    @_tried_again
+    def _forget_vectors(self, tenant: Tenant) -> int:
+        """Delete the vectors of its texts, apart from the tables: a worker locks its batch first, then vectors."""
+        with self._database.begin() as connection:
+            return embeddings.forget(connection, subject_of(tenant))
 
 
 def _require_its_name(connection: sa.Connection, tenant: Tenant) -> None:
@@ -290,6 +299,7 @@ _TITLES_OF_TABLES = {
     "names": "rows under another name now",
     "texts": "rows whose texts lost the name",
     "audit payloads": "payloads of the audit emptied",
+    "embeddings": "vectors of texts deleted",
 }
 _SCOPES = {"creator": "a creator with all twins", "twin": "one twin of a creator"}
 

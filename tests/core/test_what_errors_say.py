@@ -21,6 +21,7 @@ FLEET_DECIDES = {
     "RateLimited": "waited for",
     "Unavailable": "waited for",
     "TimedOut": "tried again",
+    "UnusableAnswer": "tried again",
     "TooLarge": "halved",
     "BadRequest": "its record is parked, and `vecfleet park list` names it with what to type",
 }

@@ -1,6 +1,7 @@
 """The fence of an erasure in the job table: whom it waits for, and how erased ids leave the accounts."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -18,12 +19,15 @@ from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.queue import task_id
 from orchestrator.services import acts
+from orchestrator.services.erase import JobTableBooks
 from tests.ledger.stages import a_job, verified
 from vecfleet.digests import Tally
 from vecfleet.names import Tenant
 from vecfleet.patience import CALL_LASTS_DEADLINES
+from vecfleet.settings import Settings
 from vecfleet.stores.parquet.folders import namespace_folder
 from vecfleet.tenancy.erasing import RESIDUAL
+from vecfleet.tenancy.fences import subject_of
 from vecfleet.tenancy.finding import TenantPlace
 
 DEADLINE_S, FRESHNESS_S = 10.0, 20.0
@@ -337,3 +341,22 @@ def test_no_other_creators_namespace_is_taken_for_the_tenants(creator: str, othe
         return
     name = f"creator_{other}_twin_x"
     assert Traces(Tenant(creator), [], 1).is_own("brain", name) is False
+
+
+def test_vectors_of_an_erased_tenants_texts_are_deleted_and_the_certificate_says_how_many(
+    database: Database, tmp_path: Path
+) -> None:
+    # Given vectors of two texts of Ana's, one of which Ben has as well, and of one of Ben's
+    ana, ben = subject_of(Tenant("ana")), subject_of(Tenant("ben"))
+    with database.begin() as connection:
+        for key, subjects in (b"1", [ana]), (b"2", [ana, ben]), (b"3", [ben]):
+            row = {"key": key, "vector": b"vector", "tokens": 1, "subjects": subjects}
+            connection.execute(sa.insert(t.embedding).values(**row, job_id=1, batch_id=1, generation=0))
+    # When Ana is erased
+    books = JobTableBooks(database, Settings(vecfleet_home=tmp_path, redis_url=None))
+    number = books.begin(Tenant("ana"), "olga").number
+    certificate = books.finish(number, Tenant("ana"), [], {"subject": "digest", "where": [], "residual": []})
+    # Then only what is Ben's alone is kept
+    with database.begin() as connection:
+        assert connection.execute(sa.select(t.embedding.c.key)).scalars().all() == [b"3"]
+    assert certificate["our_tables"]["embeddings"] == 2

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.services import lost_commits
 from tests.machine.acting import Clock
-from workers import lane, leases, runner
+from workers import calls, leases, runner
 
 
 @pytest.fixture
@@ -20,5 +20,5 @@ def clock(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]
     # No heart beats by itself: whether a lease lasts is the machine's to decide.
     never = threading.Event()
     monkeypatch.setattr(leases, "time", SimpleNamespace(sleep=lambda _: never.wait()))
-    monkeypatch.setattr(lane, "_wait", lambda state: 0.0)
+    monkeypatch.setattr(calls, "_wait", lambda state: 0.0)
     yield clock

@@ -12,7 +12,7 @@ from orchestrator.core.states import QUEUES, BatchKind, BatchState
 from orchestrator.ledger import leasing
 from vecfleet.errors import Unavailable
 from vecfleet.stores.memory import MemoryIndex
-from workers import lane, process, runner
+from workers import calls, process, runner
 
 SOURCES = ("a", "b", "c")
 
@@ -101,8 +101,8 @@ def test_a_worker_whose_batch_failed_does_not_fail_at_the_next_ones_too(
     def unavailable(*_: object, **__: object) -> None:
         raise Unavailable("the service is away")
 
-    monkeypatch.setattr(lane, "_FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr(lane, "_LONGEST_WAIT_S", 0.001)
+    monkeypatch.setattr(calls, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(calls, "_LONGEST_WAIT_S", 0.001)
     monkeypatch.setattr(MemoryIndex, "list_ids", unavailable)
     wake_for_one(due)
     assert [row.generation for row in due.table.rows(BatchKind.LIST)] == [

@@ -14,7 +14,7 @@ from vecfleet.errors import Unavailable
 from vecfleet.records import Record
 from vecfleet.stores.base import Fetched, Kind, Written
 from vecfleet.stores.memory import MemoryIndex
-from workers import lane
+from workers import calls
 
 SHARED = "creator_ana"
 Open = Callable[..., One]
@@ -196,8 +196,8 @@ def test_gone_records_count_once_although_their_batch_failed_afterwards(
 
     # When the target takes nothing for a while, so that its batch fails when it has noted that one is gone
     with monkeypatch.context() as patched:
-        patched.setattr(lane, "_FIRST_WAIT_S", 0.001)
-        patched.setattr(lane, "_LONGEST_WAIT_S", 0.001)
+        patched.setattr(calls, "_FIRST_WAIT_S", 0.001)
+        patched.setattr(calls, "_LONGEST_WAIT_S", 0.001)
         patched.setattr(MemoryIndex, "upsert", unavailable)
         one.work_until(lambda: noted(one))
     assert noted(one) == [(BatchState.READY, {"lacking": 1})]

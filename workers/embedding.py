@@ -1,0 +1,293 @@
+"""Texts turned into vectors: each distinct text is asked for once in the fleet, and kept for whoever wants it next.
+
+Safe to run twice: what was answered is kept and costs nothing again. Dies before a request: its texts are free again
+at the next attempt of its batch, or when the time is over for which they were reserved. Dies after a request, before
+the answer is kept: that request is made again, and its tokens count as unanswered, because the service may have billed
+them. Later: nothing is lost.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Literal
+
+import sqlalchemy as sa
+
+from orchestrator.ledger import embeddings
+from orchestrator.ledger.batches import LeaseLost
+from orchestrator.ledger.database import Database
+from orchestrator.ledger.embeddings import Spent, Wanted
+from vecfleet.embedders.models import Answer, EmbeddingModel, expected_tokens
+from vecfleet.embedders.texts import Prepared, cache_key, prepare, refused, requests_of
+from vecfleet.errors import BadRequest, CostCapReached, ModelChanged, NeedsOperator, TimedOut, TooLarge, UnusableAnswer
+from vecfleet.model_cards import Purpose
+from workers.calls import Calls
+from workers.leases import Later
+from workers.pace import Limit
+
+TooLong = Literal["park", "cut"]
+Before = Callable[[frozenset[str]], None]
+
+# Another batch asks for the same text just now: look again soon, and free the thread after a while.
+_LOOK_AGAIN_S, _LOOKS, _COME_BACK_S = 0.25, 12, 2.0
+# A text that any model takes. If it is refused like the others, the texts are not at fault.
+_PROBE = "vecfleet"
+_MINUTE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Vectors by the positions of their texts, as a record's values are; None where the text is refused.
+
+    `refused`: the reasons. `cut`: positions of texts that were cut or, where only a bound of the tokens is known, may
+    have been. `asked`: texts asked for by this call. `tokens`: billed for them.
+    """
+
+    values: tuple[bytes | None, ...]
+    refused: Mapping[int, str]
+    cut: frozenset[int]
+    asked: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """One distinct text. `cut`: the service may cut it."""
+
+    text: str
+    cut: bool
+    wanted: Wanted
+
+
+@dataclass
+class _Run:
+    """One call's distinct texts by their keys, and what has become of them so far."""
+
+    purpose: Purpose
+    before: Before
+    texts: dict[bytes, _Text] = field(default_factory=dict)
+    values: dict[bytes, bytes] = field(default_factory=dict)
+    refused: dict[bytes, str] = field(default_factory=dict)
+    asked: int = 0
+    tokens: int = 0
+
+    @property
+    def missing(self) -> dict[bytes, Wanted]:
+        return {
+            key: text.wanted for key, text in self.texts.items() if key not in self.values and key not in self.refused
+        }
+
+    def subjects(self, keys: Collection[bytes]) -> frozenset[str]:
+        return frozenset[str]().union(*(self.texts[key].wanted.subjects for key in keys))
+
+    def counted(self, keys: Collection[bytes]) -> int:
+        return sum(self.texts[key].wanted.tokens for key in keys)
+
+
+class Embeddings:
+    """The vectors of the texts of one batch. `most_dollars`: the job may be billed for no more, all batches together.
+
+    `kept`: vectors are kept for the fleet. Those of the local model never are: making them again is as quick.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        model: EmbeddingModel,
+        calls: Calls,
+        reserve_s: float,
+        *,
+        too_long: TooLong = "park",
+        most_dollars: float | None = None,
+        kept: bool = True,
+    ) -> None:
+        self._database = database
+        self._model = model
+        self._card = model.card
+        self._calls = calls
+        self._lease = calls.held.lease
+        self._reserve_s = reserve_s
+        self._cut = too_long == "cut"
+        self._most_dollars = most_dollars
+        self._kept = kept and not model.card.is_local
+        self._is_sound = False  # whether the model has embedded anything for us
+        scope = f"{self._card.endpoint or self._card.provider}:{self._card.model}"
+        self._requests = Limit("embed", scope, self._card.requests_per_minute / _MINUTE_S)
+        self._tokens = Limit("embed_tokens", scope, self._card.tokens_per_minute / _MINUTE_S)
+
+    def require_soon(self) -> None:
+        """Raise NoSlotSoon if the model would not be asked soon. Records that are read before that are read in vain."""
+        if not self._card.is_local:
+            self._calls.require_soon([self._requests, self._tokens])
+
+    def values_of(
+        self, texts: Sequence[str], subjects: Sequence[frozenset[str]], before: Before, purpose: Purpose = "passage"
+    ) -> Embedded:
+        """Return the vectors of these texts; `subjects` are the digests of the tenants that each belongs to.
+
+        `before` runs with the subjects of the texts right before each request. Raises Later while another batch asks
+        for one of them, CostCapReached, ModelChanged, and the errors of the model after a few tries.
+        """
+        run, cut = _Run(purpose, before), set[int]()
+        keys = list[bytes | str]()
+        for position, (text, own) in enumerate(zip(texts, subjects, strict=True)):
+            form = prepare(self._model, text, cut=self._cut)
+            keys.append(form if isinstance(form, str) else self._want(run, form, own))
+            if isinstance(form, Prepared) and form.is_cut:
+                cut.add(position)
+        self._find_or_ask(run)
+        reasons = {n: key if isinstance(key, str) else run.refused.get(key) for n, key in enumerate(keys)}
+        return Embedded(
+            values=tuple(None if isinstance(key, str) else run.values.get(key) for key in keys),
+            refused={position: reason for position, reason in reasons.items() if reason is not None},
+            cut=frozenset(cut),
+            asked=run.asked,
+            tokens=run.tokens,
+        )
+
+    def _want(self, run: _Run, form: Prepared, subjects: frozenset[str]) -> bytes:
+        cut = form.is_cut and not self._model.counts_exactly
+        key = cache_key(self._card, run.purpose, form.text, cut=cut)
+        if key in run.texts:
+            subjects |= run.texts[key].wanted.subjects
+        run.texts[key] = _Text(form.text, cut, Wanted(form.tokens, subjects))
+        return key
+
+    def _find_or_ask(self, run: _Run) -> None:
+        """Ask for what is neither kept nor asked for by another batch; then wait a while for what others ask for."""
+        if not self._kept:
+            self._ask_for(run, run.missing)
+            return
+        looks = 0
+        while run.missing:
+            if looks == _LOOKS:
+                raise Later(_COME_BACK_S, f"another batch is embedding {len(run.missing):,} of its texts")
+            if looks > 0:
+                self._calls.held.wait(_LOOK_AGAIN_S)
+            looks += 1
+            with self._database.begin() as connection:
+                run.values |= embeddings.find(connection, run.missing)
+            self._ask_for(run, run.missing)
+
+    def _ask_for(self, run: _Run, missing: Mapping[bytes, Wanted]) -> None:
+        for cut in (False, True):
+            alike = {key: wanted.tokens for key, wanted in missing.items() if run.texts[key].cut is cut}
+            for request in requests_of(self._card, alike):
+                self._ask(run, request)
+
+    def _ask(self, run: _Run, keys: Sequence[bytes]) -> None:
+        """Ask for these texts, or for halves of them until it is clear which one the model refuses."""
+        try:
+            if self._kept:
+                self._reserve_and_answer(run, keys)
+            else:
+                self._require_dollars(run.counted(keys))
+                self._answer(run, keys)
+        except (BadRequest, TooLarge):
+            if len(keys) > 1:
+                middle = len(keys) // 2
+                self._ask(run, keys[:middle])
+                self._ask(run, keys[middle:])
+                return
+            self._require_sound(run)
+            run.refused[keys[0]] = refused(self._card)
+
+    def _reserve_and_answer(self, run: _Run, keys: Sequence[bytes]) -> None:
+        with self._database.begin() as connection:
+            reserved = embeddings.reserve(
+                connection, self._lease, {key: run.texts[key].wanted for key in keys}, self._reserve_s
+            )
+            if reserved:
+                self._require_dollars_in(connection, 0)
+        if not reserved:
+            return
+        with ExitStack() as on_failure:
+            on_failure.callback(self._release, reserved)
+            self._answer(run, [key for key in keys if key in reserved])
+            on_failure.pop_all()
+
+    def _release(self, keys: Collection[bytes]) -> None:
+        with self._database.begin() as connection:
+            embeddings.release(connection, self._lease, keys)
+
+    def _answer(self, run: _Run, keys: Sequence[bytes]) -> None:
+        """Make one request, and keep its answer."""
+        tokens = run.counted(keys)
+
+        def before() -> None:
+            run.before(run.subjects(keys))
+            if self._kept:
+                with self._database.begin() as connection:
+                    if not embeddings.begin_request(connection, self._lease, keys, self._reserve_s):
+                        raise Later(_COME_BACK_S, "another batch has taken over its texts")
+
+        answer = self._request(run, [run.texts[key].text for key in keys], tokens, before, cut=run.texts[keys[0]].cut)
+        vectors = {key: row.astype("<f4").tobytes() for key, row in zip(keys, answer.vectors, strict=True)}
+        self._keep(vectors, answer.tokens)
+        run.values |= vectors
+        run.asked += len(keys)
+        run.tokens += answer.tokens
+
+    def _request(
+        self, run: _Run, texts: Sequence[str], tokens: int, before: Callable[[], None], *, cut: bool = False
+    ) -> Answer:
+        def ask() -> Answer:
+            try:
+                return self._model.request(texts, run.purpose, cut=cut)
+            except (TimedOut, UnusableAnswer, ModelChanged):  # which may be billed all the same
+                self._count(Spent(unanswered=tokens))
+                raise
+
+        if self._card.is_local:
+            before()
+            return ask()
+        limits = [(self._requests, 1.0), (self._tokens, float(expected_tokens(self._model, tokens)))]
+        answer = self._calls.make(limits, ask, before)
+        self._is_sound = True
+        return answer
+
+    def _keep(self, vectors: Mapping[bytes, bytes], tokens: int) -> None:
+        spent = Spent(requests=1, texts=len(vectors), tokens=tokens)
+        if self._kept:
+            try:
+                with self._database.begin() as connection:
+                    embeddings.keep(connection, self._lease, vectors)
+                    embeddings.count(connection, self._lease.job_id, spent)
+                    return
+            except LeaseLost:
+                self._count(spent)
+                raise
+        self._count(spent)
+
+    def _count(self, spent: Spent) -> None:
+        with self._database.once() as connection:
+            embeddings.count(connection, self._lease.job_id, spent)
+
+    def _require_sound(self, run: _Run) -> None:
+        """Raise NeedsOperator if the model refuses any text: then no text is at fault."""
+        if self._is_sound:
+            return
+        try:
+            answer = self._request(run, [_PROBE], self._model.count_tokens(_PROBE), lambda: None)
+        except BadRequest as error:
+            raise NeedsOperator(
+                f"{self._card.name} refuses every text: {error.message}",
+                next_step="check that the service still takes what the plan was made with, then resume",
+            ) from error
+        self._count(Spent(requests=1, tokens=answer.tokens))
+
+    def _require_dollars(self, tokens: int) -> None:
+        with self._database.begin() as connection:
+            self._require_dollars_in(connection, tokens)
+
+    def _require_dollars_in(self, connection: sa.Connection, tokens: int) -> None:
+        """Raise CostCapReached if so many tokens more could cost more than the job may."""
+        if self._most_dollars is None:
+            return
+        billed = self._card.dollars(embeddings.billed_at_most(connection, self._lease.job_id) + tokens)
+        if billed > self._most_dollars:
+            job = self._lease.job_id
+            raise CostCapReached(
+                f"with its next texts, embedding may cost ${billed:,.4f}; the job may spend ${self._most_dollars:,.4f}",
+                next_step=f"allow more: `vecfleet set {job} budget N`; then `vecfleet resume {job}`",
+            )
