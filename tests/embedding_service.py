@@ -17,7 +17,7 @@ KEY = "sk-" + "a" * 40
 
 @dataclass(frozen=True)
 class Fault:
-    """What one request is answered with instead. `bills`: the service has done the work all the same."""
+    """An answer to one request in place of vectors. `bills`: the service has done the work all the same."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)

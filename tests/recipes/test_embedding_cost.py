@@ -1,4 +1,4 @@
-"""What embedding a plan's texts will cost, from a sample of them."""
+"""The cost of embedding a plan's texts, from a sample of them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the job table keeps of embedded texts, as a test asks for it."""
+"""The vectors and costs that the job table keeps of texts, as a test asks for it."""
 
 from collections.abc import Sequence
 

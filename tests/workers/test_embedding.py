@@ -80,7 +80,7 @@ def model(service: EmbeddingService) -> EmbeddingModel:
 def embeddings_of(
     table: JobTable, leases: Sequence[Lease], model: EmbeddingModel, pace: Pace, redis_url: str
 ) -> Callable[..., Embeddings]:
-    """What the worker of one of the batches, or of another lease, embeds with."""
+    """Return the embeddings of a worker that holds one of the batches, or another lease."""
 
     def embeddings_of(lease: Lease | None = None, asks: EmbeddingModel = model, **options: Any) -> Embeddings:
         calls = Calls(pace, Counters(redis_url), 1.0, Held(lease or leases[0], Event()), 5.0)

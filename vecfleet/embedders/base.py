@@ -1,4 +1,4 @@
-"""What applications embed with: any object that turns texts into vectors of the dimension asked for."""
+"""Embedders of applications: any object that turns texts into vectors of the dimension asked for."""
 
 from collections.abc import Sequence
 from typing import Protocol
