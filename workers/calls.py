@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from orchestrator.telemetry import counters, tracing
+from orchestrator.telemetry import counters
 from orchestrator.telemetry.counters import Counters
 from vecfleet.errors import RateLimited, StoreError, Transient
 from workers.leases import Held
@@ -58,8 +58,7 @@ class Calls:
             self.held.require(self._deadline_s)
             operation = limits[0][0].name
             try:
-                with tracing.span(f"store {operation}"):
-                    answer = call()
+                answer = call()
             except StoreError as error:
                 self._counted.note(counters.call(operation, type(error).__name__))
                 if isinstance(error, RateLimited):

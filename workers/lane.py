@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from orchestrator.core.model import Deletion
 from orchestrator.pace_view import scope_of
+from orchestrator.telemetry import tracing
 from orchestrator.telemetry.counters import Counters
 from vecfleet.digests import record_digest
 from vecfleet.errors import BadRequest, RateLimited, RefusedAlike, StoreError, TooLarge, Transient
@@ -323,7 +324,8 @@ class Lane:
     ) -> T:
         def counting() -> T:
             try:
-                return call()
+                with tracing.span(f"store {limits[0][0].name}"):
+                    return call()
             except Transient:
                 self.usage += Usage(requests=1)
                 raise
