@@ -2,8 +2,9 @@
 
 Reading order: `plan` is the reviewed file. `routing`, `renaming`, `mapping` and `enriching` are the pure functions that
 carry it out; `mapreading` reads a metadata map from options and files, and `window` is the hours in which a job works.
-Planning starts in `recipes` (`namespaces` and `between` have their own starts); `creators` and `index` decide, `checks`
-objects, `estimating` adds up the cost.
+`embedding` is the text that a plan embeds, by which model, and `questions` are those that judge its vectors.
+Planning starts in `recipes` (`namespaces`, `between` and `reembedding` have their own starts); `creators` and `index`
+decide, `checks` and `embedding_checks` object, `estimating` and `embedding_cost` add up the cost.
 They rest on `survey` (the content of the indexes) and `ownership` (the owners, from a file, Supabase or Postgres).
 `rechecking` asks whether a plan still fits when it is applied. `analysis`, `auditing`, `previewing` and `exporting`
 look before anything moves. `comparing` compares two `places`.

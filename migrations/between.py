@@ -55,11 +55,10 @@ def plan_stores(source: Store, target: Store, options: StoresOptions, *, now: da
         create = NewIndex() if survey.target is None else None
     else:
         create = new_index(survey, options.target, options.new)
-    warnings = _halves(survey, target, options.common) if target.name in TABLES else []
+    warnings = halves(survey, target, options.common) if target.name in TABLES else []
     plan = plan_surveyed("stores", surveyor, survey, None, options.common, now, options.target, create)
     if target.name in TABLES:
-        warnings += _names(plan) + _columns(source, survey, plan)
-        warnings.append("build the indexes on the vectors once it is verified: `vecfleet pg create NAMESPACE`")
+        warnings += _columns(source, survey, plan) + tables_of(plan)
     return plan.model_copy(update={"warnings": (*plan.warnings, *warnings)}).sealed()
 
 
@@ -78,7 +77,7 @@ def plan_tables(store: Store, options: TablesOptions, *, now: datetime) -> Plan:
     return plan.model_copy(update={"warnings": (*plan.warnings, note, *_columns(store, survey, plan))}).sealed()
 
 
-def _halves(survey: Survey, target: Store, common: Common) -> list[str]:
+def halves(survey: Survey, target: Store, common: Common) -> list[str]:
     """Refuse to keep half the bits of each value unless the options accept it. The source's deletion loses the rest."""
     if _kind(survey.target, survey.source.dimension) != values.HALFVEC or _is_half(survey.source):
         return []
@@ -115,12 +114,14 @@ def _columns(source: Store, survey: Survey, plan: Plan) -> list[str]:
     ]
 
 
-def _names(plan: Plan) -> list[str]:
+def tables_of(plan: Plan) -> list[str]:
+    """Say what becomes of names that are no table's, and what is left to do for the new tables."""
     foreign = [move.to for move in plan.moves if move.to is not None and not naming.is_valid(move.to)]
-    if not foreign:
-        return []
-    tables = few([naming.table_name_of_any(name) for name in foreign[:3]])
-    return [
-        f"{len(foreign)} names are not of the kind that `vecfleet pg` manages; the namespaces keep them, "
-        f"and their tables are called after digests of the names: {tables}"
-    ]
+    notes = []
+    if foreign:
+        tables = few([naming.table_name_of_any(name) for name in foreign[:3]])
+        notes = [
+            f"{len(foreign)} names are not of the kind that `vecfleet pg` manages; the namespaces keep them, "
+            f"and their tables are called after digests of the names: {tables}"
+        ]
+    return [*notes, "build the indexes on the vectors once it is verified: `vecfleet pg create NAMESPACE`"]

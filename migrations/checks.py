@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from migrations.embedding import Embedding
+from migrations.embedding_checks import against_vectors
 from migrations.findings import SHOWN, Findings, counted, few
 from migrations.mapping import MARK
 from migrations.ownership import OwnershipSnapshot
@@ -28,8 +30,8 @@ DOCUMENTS = (
 NO_ID_SOURCE = "is made of pods, which cannot list their ids: a plan needs an id source (--ids FILE)"
 
 
-def check_indexes(survey: Survey) -> Findings:
-    """Check that the source can be read, and that the target can take its records as they are."""
+def check_indexes(survey: Survey, embedding: Embedding | None = None) -> Findings:
+    """Check that the source can be read, and that the target can take its records, or their new vectors."""
     findings = Findings()
     source, target = survey.source, survey.target
     if source.kind is Kind.DOCUMENT:
@@ -46,6 +48,8 @@ def check_indexes(survey: Survey) -> Findings:
         )
     elif target.kind is Kind.DOCUMENT and not survey.same_index:
         findings.problems.append(f"the index {target.name!r} {DOCUMENTS}")
+    elif embedding is not None:
+        findings.add(against_vectors(embedding, source, target))
     elif not survey.same_index:
         findings.problems += _mismatches(source, target)
     return findings

@@ -73,6 +73,10 @@ class Shape:
     answer: float
     id: float = 36.0
 
+    def wider(self, more: float) -> "Shape":
+        """Return the shape of records with so many bytes more."""
+        return Shape(self.record + more, self.request + more, self.answer + more, self.id)
+
 
 def shape_of(sample: Sequence[Record], request_bytes: Callable[[Record], int], answered: int) -> Shape:
     """Return the shape of these records (at least one). Their fetch took `answered` bytes; 0 means unknown."""

@@ -141,7 +141,7 @@ class MetadataMap:
         made = {new: read[old] for old, new in (*self.rename.items(), *self.copy.items()) if old in read}
         for new, template in self.template.items():
             if all(key in read for key in keys_of(template)):
-                made[new] = _filled(template, read)
+                made[new] = filled(template, read)
         removed = {key for key in self.drop if key in metadata} | (self.rename.keys() & read.keys())
         return made | self.set, frozenset(removed)
 
@@ -195,7 +195,7 @@ def keys_of(template: str) -> list[str]:
     return [match[1] for match in PLACEHOLDER.finditer(template) if match[1]]
 
 
-def _filled(template: str, read: Metadata) -> str:
+def filled(template: str, read: Metadata) -> str:
     return PLACEHOLDER.sub(lambda match: _as_text(read[match[1]]) if match[1] else match[0][0], template)
 
 

@@ -21,13 +21,14 @@ from pydantic import (
     model_validator,
 )
 
+from migrations.embedding import Embedding
 from migrations.mapping import MetadataMap
 from migrations.renaming import parsed
 from migrations.window import Window
 from vecfleet import names
 from vecfleet.errors import BadPlan
 from vecfleet.private import write_private
-from vecfleet.stores.base import Kind, ReadNodes
+from vecfleet.stores.base import IndexInfo, Kind, ReadNodes
 
 try:  # libyaml reads a plan of 12,000 moves in a second; pure Python takes half a minute
     from yaml import CSafeDumper as SafeDumper
@@ -138,6 +139,7 @@ class Policies(_Part):
     encoded_ids: bool = False  # ids at Pinecone are the ASCII forms of those at the plan's other side
     enrich: bool = True
     metadata_map: MetadataMap | None = None  # in a reverse plan, the map that it takes back
+    embedding: Embedding | None = None  # the vectors of targets are made of texts
     verify: Level = "content"
     query_sample: int = Field(default=10, ge=1, le=1_000)  # vectors of a target, queried on both sides
     query_top_k: int = Field(default=10, ge=1, le=100)
@@ -207,10 +209,25 @@ class Monthly(_Part):
     after: MonthlyCost
 
 
+class TextCost(_Part):
+    """The expected cost of embedding: `distinct` texts are billed, with so many tokens.
+
+    `counted`: by the model's own tokenizer; else the tokens are a bound from above.
+    """
+
+    texts: int
+    distinct: int
+    tokens: int
+    dollars: float
+    seconds: float
+    counted: bool
+
+
 class Estimate(_Part):
     """The expected cost of the whole job: copy, verification, re-read and clean-up; and what a month costs.
 
-    `record_bytes` is the mean size of a record as the service bills it, seen in a sample when planning.
+    `record_bytes` is the mean size of a record as the service bills it, seen in a sample when planning. `embedding`:
+    what the model costs, which is no part of the other figures.
     """
 
     records: int
@@ -222,6 +239,7 @@ class Estimate(_Part):
     dollars: float
     seconds: float
     monthly: Monthly | None = None
+    embedding: TextCost | None = None
 
 
 class Plan(_Part):
@@ -264,6 +282,11 @@ class Plan(_Part):
     def writes_owners(self) -> bool:
         """Say whether the plan writes owners into any records. Plans that keep all names do not."""
         return any(move.creator is not None or move.to is None for move in self.moves)
+
+    def target_like(self, source: IndexInfo) -> IndexInfo:
+        """Return the source as its target must be: of the kind, dimension and metric of what is written there."""
+        embedding = self.policies.embedding
+        return source if embedding is None else embedding.made(source)
 
     @property
     def keeps_files(self) -> bool:

@@ -10,7 +10,9 @@ from datetime import datetime
 from migrations import checks
 from migrations.analysis import analyze, foresee
 from migrations.creators import Grouping, assign
-from migrations.estimating import CostModel, Prices
+from migrations.embedding import Embedding
+from migrations.embedding_checks import check_embedding
+from migrations.estimating import CostModel, Prices, Shape
 from migrations.findings import Findings, few
 from migrations.idsources import IdSources
 from migrations.index import new_index, rename, require_room
@@ -20,6 +22,7 @@ from migrations.renaming import Naming, choose
 from migrations.routing import ByKey, Ownership, Router
 from migrations.survey import COMPARE_UP_TO, CommonIds, HeldNamespace, Survey, Surveyor, common_ids
 from vecfleet.errors import BadPlan
+from vecfleet.records import FLOAT32_BYTES
 from vecfleet.stores.base import IndexInfo, Kind, Limits, ReadNodes, Store
 
 __all__ = [
@@ -173,7 +176,8 @@ def plan_surveyed(
     create: NewIndex | None = None,
 ) -> Plan:
     """Make the plan of a recipe from its survey. Raises BadPlan with every problem found."""
-    findings = checks.check_indexes(survey)
+    embedding = common.policies.embedding
+    findings = checks.check_indexes(survey, embedding)
     if not survey.namespaces:
         findings.raise_problems()  # if the source cannot be read, nothing else can be checked
     policies = _settled(common.policies, grouping)
@@ -218,6 +222,8 @@ def plan_surveyed(
     findings.add(checks.check_schemas(moves, survey, common.schema_from))
     findings.add(checks.check_map(moves, policies))
     findings.add(checks.check_ids(moves, survey, policies, surveyor.at_target.store.name))
+    if embedding is not None:
+        findings.add(check_embedding(embedding, survey, moves, policies, surveyor.sample(survey)))
     findings.add(_compare_ids(surveyor, survey, moves, policies))
     if snapshot is not None:
         findings.warnings += snapshot.warnings
@@ -228,7 +234,7 @@ def plan_surveyed(
         moves = [move.model_copy(update={"ids_file": survey.ids.files[move.source]}) for move in moves]
     free_source, free_target = surveyor.store.name in UNMETERED, surveyor.at_target.store.name in UNMETERED
     costs = CostModel(
-        shape=surveyor.shape(survey),
+        shape=_shape(surveyor, survey, embedding),
         policies=policies,
         # The side with the smaller limits sets the size of a batch; folders and tables have the largest.
         limits=Limits() if free_source else surveyor.reader(survey.source).index.limits,
@@ -252,7 +258,7 @@ def plan_surveyed(
         recipe=recipe,
         made_at=now,
         source=_ref(surveyor.store, survey.source),
-        target=_target_ref(surveyor.at_target.store, survey, target),
+        target=_target_ref(surveyor.at_target.store, survey, target, embedding),
         create_target=create,
         policies=policies,
         ownership=snapshot.ref if snapshot else None,
@@ -321,6 +327,13 @@ def _read_capacity(survey: Survey, create: NewIndex | None) -> ReadNodes | None:
     return survey.target.read_capacity if survey.target is not None else None
 
 
+def _shape(surveyor: Surveyor, survey: Survey, embedding: Embedding | None) -> Shape:
+    """Return the sizes of the source's records; with their new vectors, where these are larger."""
+    shape = surveyor.shape(survey)
+    new, old = (embedding.card.dimension if embedding is not None else 0), survey.source.dimension or 0
+    return shape.wider(max(0, new - old) * FLOAT32_BYTES)
+
+
 def _ref(store: Store, info: IndexInfo) -> IndexRef:
     return IndexRef.model_validate(
         {
@@ -334,8 +347,10 @@ def _ref(store: Store, info: IndexInfo) -> IndexRef:
     )
 
 
-def _target_ref(store: Store, survey: Survey, name: str) -> IndexRef:
+def _target_ref(store: Store, survey: Survey, name: str, embedding: Embedding | None) -> IndexRef:
     if survey.target is not None:
         return _ref(store, survey.target)
+    if embedding is not None:
+        return _ref(store, replace(embedding.made(survey.source), name=name, host=""))
     kind = Kind.DENSE if survey.source.kind is Kind.POD else survey.source.kind
     return _ref(store, replace(survey.source, name=name, kind=kind, host=""))

@@ -134,10 +134,10 @@ def way_back(original: Plan, job_id: int | None = None) -> str:
     if original.takes_back:
         return "apply the plan it took back once more"
     lossy = _is_lossy(original)
-    if not _is_reversible(original):
+    if original.policies.embedding is None and not _is_reversible(original):
         mapped = ", which keeps the metadata as the map left them" if lossy else ""
         return f"`vecfleet plan {_of_kept_names(original)}`{mapped}"
-    if original.policies.collisions == "prefix" or lossy:
+    if original.policies.collisions == "prefix" or lossy or original.policies.embedding is not None:
         return f"`vecfleet plan import FOLDER {original.source.typed}`, of an export made before the job"
     return "`vecfleet plan reverse`" if job_id is None else f"`vecfleet plan reverse {job_id}`"
 
@@ -145,6 +145,12 @@ def way_back(original: Plan, job_id: int | None = None) -> str:
 def _check_reversible(original: Plan) -> None:
     if original.takes_back:
         raise BadPlan("this job is itself a way back", next_step=way_back(original))
+    if original.policies.embedding is not None:
+        raise BadPlan(
+            "this job made new vectors, and the old ones did not travel",
+            next_step=f"{way_back(original)} brings them back; or `vecfleet plan reembed {original.target.typed} "
+            f"{original.source.typed}` makes them again by their old model",
+        )
     if _is_lossy(original):
         raise BadPlan(
             "this job's metadata map cannot be taken back: values that it dropped or replaced did not travel",

@@ -10,6 +10,7 @@ from migrations.estimating import Shape, shape_of
 from migrations.idsources import IdSources
 from migrations.reading import Reader, patiently
 from vecfleet.errors import Missing, NotFound
+from vecfleet.records import Record
 from vecfleet.stores.base import Aliased, IndexInfo, Kind, NamespaceInfo, Store
 
 # Ids. Up to this number every id is listed, 1 read unit for each 100, so that the plan's number of records is exact.
@@ -72,6 +73,8 @@ class Surveyor:
     store: Store
     into: "Surveyor | None" = None
     readers: dict[str, Reader] = field(default_factory=dict)
+    _sample: list[Record] | None = None
+    _answered: int = 0
 
     @classmethod
     def between(cls, store: Store, into: Store | None) -> Self:
@@ -115,18 +118,25 @@ class Surveyor:
         """Return the ids of a source namespace, in byte order, from the id source or the index."""
         return survey.ids.ids(namespace) if survey.ids else self.reader(survey.source).ids(namespace)
 
+    def sample(self, survey: Survey) -> list[Record]:
+        """Return a few records from each of the largest source namespaces, read once."""
+        if self._sample is None:
+            namespaces = survey.namespaces
+            largest = sorted(namespaces, key=lambda name: namespaces[name].records, reverse=True)[:SAMPLE_NAMESPACES]
+            chosen = [(name, list(islice(self.ids(survey, name), SAMPLE_RECORDS))) for name in largest]
+            reader = self.reader(survey.source)
+            before = reader.usage.egress_bytes
+            self._sample = [record for name, ids in chosen for record in reader.records(name, ids)]
+            self._answered = reader.usage.egress_bytes - before
+        return self._sample
+
     def shape(self, survey: Survey) -> Shape:
-        """Return the mean sizes of a few records from each of the largest source namespaces."""
-        namespaces = survey.namespaces
-        largest = sorted(namespaces, key=lambda name: namespaces[name].records, reverse=True)[:SAMPLE_NAMESPACES]
-        chosen = [(name, list(islice(self.ids(survey, name), SAMPLE_RECORDS))) for name in largest]
-        reader = self.reader(survey.source)
-        before = reader.usage.egress_bytes
-        sample = [record for name, ids in chosen for record in reader.records(name, ids)]
+        """Return the mean sizes of the sampled records."""
+        sample = self.sample(survey)
         if not sample:
             flat = 4.0 * (survey.source.dimension or 0)
             return Shape(record=flat, request=flat, answer=flat)
-        return shape_of(sample, reader.index.request_bytes, answered=reader.usage.egress_bytes - before)
+        return shape_of(sample, self.reader(survey.source).index.request_bytes, answered=self._answered)
 
     def namespaces(self, info: IndexInfo, ids: IdSources | None = None) -> dict[str, HeldNamespace]:
         """Return the namespaces of an index that can list, or those that an id source names."""

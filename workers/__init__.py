@@ -19,6 +19,7 @@ listing            a source listed: pages of ids become copy batches
 copying            a batch copied: place, choose, write, withdraw
 unchanged          batches that a later pass need not read
 placing            the target and the form of a record
+vectors            records placed with the vectors of their texts
 choosing           the records of a group that are written
 foreign            records that others wrote into a target being filled
 repairing          a batch copied again in part
@@ -29,6 +30,7 @@ caps               how many records may go without a person
 checking           a target read back
 surveying          a target listed
 querying           both sides asked the same questions
+questions          what each side is asked with
 cleaning           a source deleted, each record proven first
 undoing            the job's own records, removed again
 doubting           closer checks after lost commits

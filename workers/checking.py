@@ -13,7 +13,8 @@ from orchestrator.core.model import Finding, TargetTally
 from orchestrator.ledger import checks, copies
 from vecfleet.digests import Tally, differing_parts, record_digest
 from workers.copying import tally_of
-from workers.placing import Placed, place_all
+from workers.placing import Placed
+from workers.vectors import place
 from workers.work import Work
 
 # Copy batches whose manifests are read at once: some thousand ids in memory.
@@ -100,7 +101,7 @@ def _agree(work: Work, part: _Part, digests: Mapping[str, int]) -> bool:
     there = {record_id: digests[record_id] for record_id in part.ids.values() if record_id in digests}
     if work.job.plan.policies.writers != "dual" or target.is_authoritative or len(there) != len(part.ids):
         return False
-    placed, _ = place_all(work.placer, work.source.fetch(work.move.source, list(part.ids)))
+    placed, _ = place(work, work.source.fetch(work.move.source, list(part.ids)))
     group = [placement for placement in placed.values() if placement.target == target.namespace]
     if {placement.record.id: placement.digest for placement in group} != there:
         return False
@@ -119,7 +120,7 @@ def _differences(work: Work, part: _Part, digests: dict[str, int]) -> list[Findi
     placed: dict[str, Placed] = {}
     expected = part.recorded
     if not expected:
-        placed, _ = place_all(work.placer, work.source.fetch(work.move.source, list(there)))
+        placed, _ = place(work, work.source.fetch(work.move.source, list(there)))
         expected = {source_id: manifests.short(placement.digest) for source_id, placement in placed.items()}
     other = {
         source_id: record_id
@@ -128,7 +129,7 @@ def _differences(work: Work, part: _Part, digests: dict[str, int]) -> list[Findi
     }
     held = work.target.fetch(work.target_row.namespace, list(other.values()))
     if part.recorded:
-        placed, _ = place_all(work.placer, work.source.fetch(work.move.source, list(other)))
+        placed, _ = place(work, work.source.fetch(work.move.source, list(other)))
     different = []
     for source_id, record_id in other.items():
         parts = None

@@ -29,7 +29,8 @@ from vecfleet.stores.base import Conditional, Kind
 from workers import caps
 from workers.doubting import require_at_targets
 from workers.old_names import is_our_alias, leave_alias
-from workers.placing import Placed, place_all
+from workers.placing import Placed
+from workers.vectors import place_unproven
 from workers.work import Later, NotProven, NotWhole, Work
 
 # Copy batches whose manifests are read at once: some thousand ids in memory.
@@ -320,7 +321,7 @@ def _prove(work: Work) -> _ProvenBatch:
         require_at_targets(work, {record_id for record_id in written if record_id not in records})
         with work.database.begin() as connection:
             cleanup.presume_intent(connection, work.lease)
-    placed, parked = place_all(work.placer, records)
+    placed, parked = place_unproven(work, records)
     if parked:
         raise NotProven(f"{len(parked)} records of {work.move.source} changed since they were copied")
     compared = _compare(work, placed)

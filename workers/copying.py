@@ -24,6 +24,7 @@ from workers.placing import Placed, place_all
 from workers.repairing import Rewrite, rewrite_of
 from workers.target_namespaces import prepare
 from workers.unchanged import is_unchanged, versions_of
+from workers.vectors import embed
 from workers.withdrawing import withdraw
 from workers.work import Later, Work
 
@@ -49,6 +50,8 @@ def copy_batch(work: Work) -> CopyOutcome:
     versions = versions_of(work)  # before the records: what is written in between is of another version
     if rewrite is None and is_unchanged(work, versions):
         return CopyOutcome(unchanged=True)
+    if work.embeddings is not None:
+        work.embeddings.require_soon()
     records, gone = _fetch(work)
     keeps = work.job.passes == 1 and rewrite is not None and rewrite.lacks(gone)
     if gone and work.job.passes == 1 and not keeps:
@@ -75,7 +78,7 @@ def copy_batch(work: Work) -> CopyOutcome:
 
 
 def _place(work: Work, records: Mapping[str, Record], rewrite: Rewrite | None) -> _Batch:
-    """Give each record its target and its form, or park it. Leave out the records of erased tenants."""
+    """Give each record its target and its form, or park it. The text of erased tenants goes nowhere."""
     placed, parked = place_all(work.placer, records)
     erasure_check = ErasureCheck(work.router, work.move.source)
     subjects = {record_id: erasure_check.subjects(records[record_id], placed.get(record_id)) for record_id in records}
@@ -86,6 +89,8 @@ def _place(work: Work, records: Mapping[str, Record], rewrite: Rewrite | None) -
     parked = [record for record in parked if record.record_id not in erased]
     if rewrite is not None:
         placed, parked = rewrite.hold_back(placed, parked)
+    placed, without = embed(work, work.placer, records, placed, erasure_check)
+    parked += without
     groups: dict[str, list[Placed]] = defaultdict(list)
     for placement in placed.values():
         groups[placement.target].append(placement)

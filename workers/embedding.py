@@ -13,6 +13,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
+from orchestrator.core.model import Job
 from orchestrator.ledger import embeddings
 from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
@@ -22,8 +23,9 @@ from vecfleet.embedders.texts import Prepared, cache_key, prepare, refused, requ
 from vecfleet.errors import BadRequest, CostCapReached, ModelChanged, NeedsOperator, TimedOut, TooLarge, UnusableAnswer
 from vecfleet.model_cards import Purpose
 from workers.calls import Calls
-from workers.leases import Later
+from workers.leases import Held, Later
 from workers.pace import Limit
+from workers.process import WorkerProcess
 
 TooLong = Literal["park", "cut"]
 Before = Callable[[frozenset[str]], None]
@@ -291,3 +293,24 @@ class Embeddings:
                 f"with its next texts, embedding may cost ${billed:,.4f}; the job may spend ${self._most_dollars:,.4f}",
                 next_step=f"allow more: `vecfleet set {job} budget N`; then `vecfleet resume {job}`",
             )
+
+
+def embeddings_of(process: WorkerProcess, held: Held, job: Job) -> Embeddings | None:
+    """Return the embeddings of a batch; None if its plan embeds nothing.
+
+    The plan's cap on the cost is raised or lowered with the job's budget.
+    """
+    plan, settings = job.plan, process.settings
+    asked = plan.policies.embedding
+    if asked is None:
+        return None
+    most = None if asked.dollars_cap is None else asked.dollars_cap * job.budget_factor / plan.policies.budget_factor
+    return Embeddings(
+        process.database,
+        process.model(asked.card),
+        Calls(process.pace, process.counters, job.pace_share, held, settings.request_deadline_seconds),
+        settings.lease_seconds,
+        too_long=asked.too_long,
+        most_dollars=most,
+        kept=asked.cache and settings.embedding_cache_bytes > 0,
+    )

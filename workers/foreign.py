@@ -6,7 +6,8 @@ from orchestrator.core import manifests
 from orchestrator.core.model import Target
 from orchestrator.ledger import parked
 from vecfleet.digests import record_digest
-from workers.placing import Placed, place_all
+from workers.placing import Placed
+from workers.vectors import makes, place
 from workers.work import Work
 
 
@@ -24,7 +25,7 @@ def as_the_source_is_now(work: Work, target: Target, group: Sequence[Placed]) ->
         if digests.get(placement.record.id, placement.digest) != placement.digest
     ]
     records = work.source.fetch(work.move.source, other) if other else {}
-    now, _ = place_all(work.placer, records)
+    now, _ = place(work, records)
     now = {record_id: placement for record_id, placement in now.items() if placement.target == target.namespace}
     return [
         now[placement.source_id]
@@ -85,6 +86,6 @@ def held_by_others(work: Work, target: Target, sent: Sequence[Placed]) -> set[st
         other = [
             placement
             for placement in other
-            if not died and not work.placer.makes(held[placement.record.id], target.namespace)
+            if not died and not makes(work, held[placement.record.id], target.namespace)
         ]
     return {placement.source_id for placement in other}

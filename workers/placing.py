@@ -48,6 +48,7 @@ class Placer:
     backward: Backward | None = None
 
     def place(self, record: Record) -> Placed | ParkedRecord:
+        """Place a record with the vector it has; where the plan embeds, `with_values` gives it its own."""
         problem = self._unsendable(record)
         if problem is not None:
             return ParkedRecord(record.id, problem)
@@ -83,6 +84,11 @@ class Placer:
         digest = record_digest(self.target.normalise(enriched))
         return Placed(record.id, target, owner, enriched, digest)
 
+    def with_values(self, placed: Placed, values: bytes) -> Placed:
+        """Return a placed record with the vector of its text."""
+        record = replace(placed.record, values=values)
+        return replace(placed, record=record, digest=record_digest(self.target.normalise(record)))
+
     @property
     def leads_back(self) -> bool:
         """Say whether a record at a target carries what is needed to restore its form in the source."""
@@ -90,28 +96,25 @@ class Placer:
         known = metadata_map is None or metadata_map.travels
         return self.policies.enrich and known and self.backward is None
 
-    def makes(self, record: Record, namespace: str) -> bool:
-        """Say whether the move would make this target record of a record that its source no longer has.
-
-        False if the move's records do not lead back, because nobody can know then.
-        """
+    def origin(self, record: Record, namespace: str) -> Record | None:
+        """Return what a record at a target was in this move's source; None if it does not lead back there."""
         if not self.leads_back:
-            return False
+            return None
         policies = self.policies
         owners = self.move.creator is not None or self.move.to is None
         backward = Backward((self.source,), policies.review, policies.metadata_map, owners=owners)
         answer = backward.take_back(record, namespace)
         if isinstance(answer, Unrouted):
-            return False
-        placed = self.place(replace(answer[1], id=record.id.removeprefix(self.prefix)))
-        return isinstance(placed, Placed) and (placed.target, placed.digest) == (namespace, record_digest(record))
+            return None
+        return replace(answer[1], id=record.id.removeprefix(self.prefix))
 
     def target_id(self, source_id: str) -> str:
         return self.prefix + source_id
 
     def _unsendable(self, record: Record) -> str | None:
         info = self.target.info
-        if info.kind is not Kind.SPARSE and info.dimension and len(record.values) != info.dimension * FLOAT32_BYTES:
+        dense = info.kind is not Kind.SPARSE and self.policies.embedding is None
+        if dense and info.dimension and len(record.values) != info.dimension * FLOAT32_BYTES:
             return f"it has {record.dimension} dimensions, the target has {info.dimension}"
         if info.kind is Kind.SPARSE and not record.sparse:
             return "it has no sparse values, and the target holds nothing else"

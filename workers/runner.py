@@ -25,6 +25,7 @@ from orchestrator.telemetry import tracing
 from vecfleet.errors import BadInput, BadPlan, NotFound, Refused, StoreError, Unreachable, VecfleetError
 from vecfleet.stores.base import IndexInfo, Usage
 from workers import checking, cleaning, copying, erasure_check, listing, outcomes, querying, surveying, undoing
+from workers.embedding import embeddings_of
 from workers.lane import Lane
 from workers.leases import Held, Leaving
 from workers.outcomes import Outcome
@@ -172,6 +173,7 @@ def _work(process: WorkerProcess, held: Held, job: Job) -> Work:
         target=lane(job.plan.target.store, job.target),
         router=process.router(job),
         counters=process.counters,
+        embeddings=embeddings_of(process, held, job),
     )
 
 

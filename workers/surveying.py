@@ -18,7 +18,7 @@ from orchestrator.core.model import Finding, Target
 from orchestrator.ledger import batches, checks, differences, moves, parked
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import BadRequest
-from workers.placing import place_all
+from workers.vectors import place
 from workers.work import Work
 
 # Pages between two bookmarks: a worker's death costs listing 5,000 ids again, and a bookmark one small row change.
@@ -217,7 +217,7 @@ class _Merge:
         made: dict[str, set[int]] = defaultdict(set)
         for move in self.moves:
             ids = [record_id.removeprefix(move.prefix) for record_id in self.unexpected]
-            placed, _ = place_all(self.work.placer_of(move), self.work.source.fetch(move.source, ids))
+            placed, _ = place(self.work, self.work.source.fetch(move.source, ids), move)
             for placement in placed.values():
                 if placement.target == self.target.namespace:
                     made[placement.record.id].add(placement.digest)

@@ -15,7 +15,7 @@ from vecfleet.digests import record_digest
 from vecfleet.errors import Changed
 from vecfleet.records import Record
 from workers.cleaning import require_deletion_shown
-from workers.placing import place_all
+from workers.vectors import place
 from workers.work import NotProven, Work
 
 
@@ -94,8 +94,6 @@ def _compare(work: Work) -> _Standing:
         targets = moves.targets_of_batch(connection, work.copy_id)
         copied = batches.is_copied(connection, work.copy_id)
     at_source = work.source.fetch(work.move.source, work.ids)
-    placed_at_source, _ = place_all(work.placer, at_source)
-    placed = {placement.record.id: placement for placement in placed_at_source.values()}
     written = {tally.target_id: manifests.select(work.ids, tally.members) for tally in work.tallies}
     standing = _Standing()
     for target in targets:
@@ -113,13 +111,25 @@ def _compare(work: Work) -> _Standing:
             for record_id, digest in work.recorded(target.id).items()
             if record_id in at_source
         }
-        for record_id, record in _held(work, target.namespace, ids).items():
-            placement, digest = placed.get(record_id), record_digest(record)
-            as_written = held_at_source.get(record_id) == manifests.short(digest)
-            ours = as_written or (
-                placement is not None and placement.target == target.namespace and placement.digest == digest
+        held = _held(work, target.namespace, ids)
+        digests = {record_id: record_digest(record) for record_id, record in held.items()}
+        unlike = {
+            record_id
+            for record_id, digest in digests.items()
+            if held_at_source.get(record_id) != manifests.short(digest)
+        }
+        # Only these are placed anew: no text is paid for in order to be taken back.
+        asked = {
+            source_id: record for source_id, record in at_source.items() if work.placer.target_id(source_id) in unlike
+        }
+        now = {placement.record.id: placement for placement in place(work, asked)[0].values()}
+        for record_id, record in held.items():
+            placement = now.get(record_id)
+            as_now = placement is not None and (placement.target, placement.digest) == (
+                target.namespace,
+                digests[record_id],
             )
-            if ours:
+            if record_id not in unlike or as_now:
                 standing.ours[target.id][record_id] = record
             else:
                 standing.changed[target.id].append(record_id)

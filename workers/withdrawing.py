@@ -11,6 +11,7 @@ from orchestrator.core.model import Target, TargetTally
 from orchestrator.ledger import batches, cleanup, moves
 from vecfleet.digests import record_digest
 from workers import caps
+from workers.vectors import makes
 from workers.work import Work
 
 
@@ -59,7 +60,7 @@ def _left_unrecorded(work: Work, target: Target, gone: Sequence[str]) -> dict[st
     return {
         record_id: manifests.short(record_digest(record))
         for record_id, record in held.items()
-        if work.placer.makes(record, target.namespace)
+        if makes(work, record, target.namespace)
     }
 
 

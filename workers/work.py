@@ -13,6 +13,7 @@ from orchestrator.telemetry import counters
 from orchestrator.telemetry.counters import Counters
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Usage
+from workers.embedding import Embeddings
 from workers.lane import Lane
 from workers.leases import Held, Later
 from workers.once import once
@@ -55,6 +56,7 @@ class Work:
     counters: Counters
     wrote: set[int] = field(default_factory=set)
     sent: dict[str, dict[str, frozenset[str]]] = field(default_factory=dict)
+    embeddings: Embeddings | None = None  # of a plan that embeds
 
     @property
     def lease(self) -> Lease:

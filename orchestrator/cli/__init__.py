@@ -16,6 +16,7 @@ processes      `worker`, `flower`, `emulator`
 serving        `serve`, `token`
 looking        `doctor`, `audit`, `analyze`, `show`, `show-evidence`, `report`, `pace`
 comparing      `check`
+reembedding    `plan reembed`
 planning       `plan creators`, `plan index`, `plan reverse`, `apply`
 between        `plan export`, `plan import`, `plan stores`, `plan tables`
 jobs           `jobs`, `status`

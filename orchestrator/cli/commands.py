@@ -30,6 +30,7 @@ SECTIONS = {
         "plan creators": "planning:creators",
         "plan namespaces": "planning:namespaces",
         "plan index": "planning:index",
+        "plan reembed": "reembedding:reembed",
         "plan export": "between:export",
         "plan import": "between:import_",
         "plan stores": "between:stores",

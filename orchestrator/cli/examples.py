@@ -26,6 +26,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vecfleet plan index digital-twin-brain delphi --tag env=prod --deletion-protection --read-capacity b1:1x2",
         "vecfleet plan index digital-twin-brain delphi --set env=prod --drop secret --rename-key chunk_text=text",
     ),
+    "plan reembed": (
+        "vecfleet plan reembed digital-twin-brain brain-small --text-key chunk_text --model local/wordllama",
+        "vecfleet plan reembed digital-twin-brain brain-3-small --text '{title}: {chunk_text}' "
+        "--model openai/text-embedding-3-small --dimension 512 --questions questions.jsonl",
+    ),
     "plan export": ("vecfleet plan export digital-twin-brain exports/november",),
     "plan import": ("vecfleet plan import exports/november digital-twin-brain --out back.yaml",),
     "plan stores": ("vecfleet plan stores pgvector:public pinecone:brain --namespace support",),

@@ -5,12 +5,14 @@ from datetime import datetime
 
 from migrations.analysis import Breakdown
 from migrations.auditing import IndexAudit
+from migrations.embedding import Embedding
 from migrations.findings import few
-from migrations.plan import Plan, PlannedMove
+from migrations.plan import Plan, PlannedMove, TextCost
 from orchestrator.cli.mapping import say_map
 from orchestrator.cli.output import say, say_table
 from orchestrator.core.wording import a_month, counted, creation, duration, in_namespaces, spoken
 from orchestrator.ledger.deletions import DeletionEvidence
+from orchestrator.ledger.embeddings import Spent as TextsSpent
 from orchestrator.services.report import QUERY_TEST, Report, namespaces_after, way_back
 from vecfleet.names import Tenant
 from vecfleet.stores.base import IndexInfo
@@ -89,7 +91,7 @@ def _percent(share: float | None) -> str:
 
 _IN_THE_LINE = {
     *("writers", "conflicts", "collisions", "orphans", "verify", "cut_over", "soak_seconds", "clean_up", "exclusive"),
-    *("metadata_map", "encoded_ids", "window"),
+    *("metadata_map", "embedding", "encoded_ids", "window"),
 }
 
 
@@ -103,6 +105,8 @@ def plan(found: Plan) -> None:
         say_map(policies.metadata_map, backward=bool(found.takes_back))
     if policies.encoded_ids:
         say("ids at Pinecone: the ASCII forms of those at the other side, reversibly; café is caf~0000e9")
+    if policies.embedding is not None:
+        _embedding(policies.embedding, asked=policies.verify == "content+query")
     if found.left_alone:
         say(f"left alone: {few(found.left_alone, quoted=False)}")
     for warning in found.warnings:
@@ -118,6 +122,22 @@ def plan(found: Plan) -> None:
         say("also: " + " · ".join(_policy(name, value) for name, value in others.items()))
     estimate(found)
     say(f"digest {found.digest}")
+
+
+def _embedding(embedding: Embedding, *, asked: bool) -> None:
+    card, gate = embedding.card, embedding.gate
+    without = "parked" if embedding.without_text == "park" else "copied, if its vector has the new dimension"
+    say(
+        f"vectors: {card.name} ({card.revision}), {card.dimension:,} dimensions, of {embedding.text!r} · a record "
+        f"without text is {without} · a text too long is {'cut' if embedding.too_long == 'cut' else 'parked'}"
+    )
+    if gate.file is not None:
+        places = counted(len(gate.counts), "namespace", "namespaces")
+        what = f"{counted(sum(gate.counts.values()), 'question', 'questions')} of {gate.file} about {places}"
+    else:
+        what = "sampled records, asked by their old and their new vectors"
+    bounds = f"mean recall at least {gate.least_recall:.0%}, mean overlap at least {gate.least_overlap:.0%}"
+    say(f"quality: {what}: {bounds}" if asked else "quality: not judged, because no questions are named (--questions)")
 
 
 def _policy(name: str, value: object) -> str:
@@ -158,6 +178,12 @@ def estimate(found: Plan) -> None:
     )
     if total.monthly is not None:
         say(a_month(total.monthly))
+    if (texts := total.embedding) is not None:
+        say(
+            f"embedding: about {texts.distinct:,} different texts of {texts.texts:,} · "
+            f"{'' if texts.counted else 'at most '}{texts.tokens:,} tokens · ${texts.dollars:,.4f} · "
+            f"{duration(texts.seconds)} at the model's limits"
+        )
 
 
 def deletions(found: Sequence[DeletionEvidence]) -> None:
@@ -178,6 +204,16 @@ def deletions(found: Sequence[DeletionEvidence]) -> None:
             for look in found
         ),
     )
+
+
+def _embedded(planned: TextCost | None, spent: TextsSpent) -> list[tuple[str, str, str]]:
+    if planned is None:
+        return []
+    return [
+        ("  texts embedded", f"{planned.distinct:,}", f"{spent.texts:,}"),
+        ("  tokens", f"{planned.tokens:,}", f"{spent.tokens:,}"),
+        *([("  and perhaps, unanswered", "", f"{spent.unanswered:,}")] if spent.unanswered else []),
+    ]
 
 
 def report(found: Report) -> None:
@@ -205,10 +241,12 @@ def report(found: Report) -> None:
             ("  write units", f"{planned.write_units:,.0f}", f"{spent.write_units:,.0f}"),
             ("  egress MB", f"{planned.egress_bytes / 1e6:,.1f}", f"{spent.egress_bytes / 1e6:,.1f}"),
             ("  dollars", f"{planned.dollars:,.4f}", f"{found.dollars:,.4f}"),
+            *_embedded(planned.embedding, found.embedded),
         ),
     )
     if found.asked:
         say(f"  queries             {found.tests[QUERY_TEST]}")
+    if found.asked and job.policies.embedding is None:
         say(
             f"                      P50 {found.asked.new_p50_ms:.0f} ms, {found.asked.old_p50_ms:.0f} ms on the old "
             f"side; agreement {_percent(found.asked.overlap_mean)} on average, scores to {found.asked.drift_mean:.2g}"

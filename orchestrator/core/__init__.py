@@ -8,6 +8,7 @@ retrying    what follows a failure: retry, split, park or pause
 guards      what stands against an irreversible step: caps, soak, verdicts, budget
 verdicts    what the evidence of a check means
 agreement   whether both sides answer the same queries alike
+quality     whether a new model answers as well as the plan asks
 manifests   the packed ids of a batch; members as bits; short digests
 windows     when a job's batches may begin
 redaction   a tenant's name in texts: match whole words and replace them

@@ -7,7 +7,7 @@ The comparison is exact if one whole source went to one target. If a source was 
 that is pushed out proves neither agreement nor disagreement.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -70,9 +70,32 @@ def compare(old: Sequence[ScoredMatch], new: Sequence[ScoredMatch], top_k: int, 
     )
 
 
+def compare_models(old: Sequence[ScoredMatch] | None, new: Sequence[ScoredMatch]) -> Agreement:
+    """Compare two answers to a question in the vectors of two models: how much of the longer one both name.
+
+    Scores of two models have nothing in common, so nothing is lost or odd. `old` is None if only the new side was
+    asked.
+    """
+    if old is None:
+        return Agreement(None, 0, 0, 0, 0, 0.0)
+    here, there = ({match.id for match in answer if match.id is not None} for answer in (old, new))
+    compared = max(len(here), len(there))
+    return Agreement(len(here & there) / compared if compared else None, compared, 0, 0, 0, 0.0)
+
+
+def recall(answer: Sequence[ScoredMatch], relevant: Collection[str], top_k: int) -> float | None:
+    """Return the share of the relevant records that the best `top_k` name; None if none is known."""
+    if not relevant:
+        return None
+    return sum(match.id in relevant for match in answer) / min(len(relevant), top_k)
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Sum of all questions about a target or a job. Milliseconds cover the answers, without our own pace."""
+    """Sum of all questions about a target or a job. Milliseconds cover the answers, without our own pace.
+
+    Recall is known for questions that name their relevant records, on the sides that were asked.
+    """
 
     asked: int
     compared: int
@@ -84,6 +107,10 @@ class Summary:
     old_p95_ms: float
     new_p50_ms: float
     new_p95_ms: float
+    old_recall_worst: float | None = None
+    old_recall_mean: float | None = None
+    new_recall_worst: float | None = None
+    new_recall_mean: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(self).items()}
@@ -95,7 +122,11 @@ def summarise(questions: Sequence[Mapping[str, Any]]) -> Summary | None:
         return None
     overlaps = [question["overlap"] for question in questions if question["overlap"] is not None]
     drifts = [question["drift"] for question in questions if question["overlap"] is not None]
-    old, new = ([question[side] for question in questions] for side in ("old_ms", "new_ms"))
+    old, new = ([question[side] or 0.0 for question in questions] for side in ("old_ms", "new_ms"))
+    recalls = {
+        side: [share for question in questions if (share := question.get(f"{side}_recall")) is not None]
+        for side in ("old", "new")
+    }
     return Summary(
         asked=len(questions),
         compared=len(overlaps),
@@ -107,4 +138,6 @@ def summarise(questions: Sequence[Mapping[str, Any]]) -> Summary | None:
         old_p95_ms=float(np.percentile(old, 95)),
         new_p50_ms=float(np.percentile(new, 50)),
         new_p95_ms=float(np.percentile(new, 95)),
+        **{f"{side}_recall_worst": min(shares) for side, shares in recalls.items() if shares},
+        **{f"{side}_recall_mean": fmean(shares) for side, shares in recalls.items() if shares},
     )

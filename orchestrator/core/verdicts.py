@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from migrations.embedding import Gate
 from migrations.plan import Level
 from orchestrator.core.agreement import Summary, summarise
 from orchestrator.core.model import Finding, Target, TargetTally
+from orchestrator.core.quality import UNJUDGED, against_quality, quality
 from orchestrator.core.states import CheckState
 
 
@@ -16,7 +18,7 @@ class CheckEvidence:
 
     `counted`: the service's own count, a hint. `set_aside`: listed ids of parked records, which an earlier attempt may
     have written. `added`: records that the application wrote to both sides since. `queries`: the answers of both sides,
-    question by question.
+    question by question. `gate`: of a plan that embeds, what the answers of two models must reach.
     """
 
     target: Target
@@ -38,6 +40,7 @@ class CheckEvidence:
     queries: tuple[Mapping[str, Any], ...] = ()
     unasked: str | None = None
     least_overlap: float = 0.0
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,13 @@ def judge(evidence: CheckEvidence) -> Verdict:
     if evidence.added:
         equal += f"; {evidence.added} more were written to both sides since"
     if evidence.level == "content":
-        return answer(CheckState.VERIFIED, equal)
+        return answer(CheckState.VERIFIED, f"{equal}; {UNJUDGED}" if evidence.gate else equal)
+    if evidence.gate is not None:
+        objection = against_quality(evidence.gate, asked, evidence.unasked)
+        said = f"; {quality(asked)}" if asked is not None else ""
+        if objection:
+            return answer(CheckState.MISMATCHED, f"{equal}, but {objection}{said}")
+        return answer(CheckState.VERIFIED, f"{equal}{said or f'; {UNJUDGED}'}")
     objection = _against_answers(evidence, asked)
     if objection:
         return answer(CheckState.MISMATCHED, f"{equal}, but {objection}")

@@ -21,7 +21,7 @@ from orchestrator.ledger.checks import ASKED_AT_ONCE
 from orchestrator.ledger.database import among
 
 _T, _B, _TALLY = t.target.c, t.batch.c, t.batch_tally.c
-_ASKED = ("overlap", "drift", "old_ms", "new_ms")
+_ASKED = ("overlap", "drift", "old_ms", "new_ms", "old_recall", "new_recall")
 
 
 def judgeable(connection: sa.Connection, job_id: int, policies: Policies) -> list[CheckEvidence]:
@@ -57,6 +57,7 @@ def judgeable(connection: sa.Connection, job_id: int, policies: Policies) -> lis
             queries=tuple(queries.get(target.id, ())),
             unasked=unasked.get(target.id),
             least_overlap=policies.query_overlap,
+            gate=policies.embedding.gate if policies.embedding is not None else None,
         )
         for target in targets
         if target.id in figures
@@ -124,6 +125,11 @@ def asked(connection: sa.Connection, job_id: int) -> Summary | None:
             sa.func.avg(each.overlap).label("overlap_mean"),
             sa.func.coalesce(sa.func.max(each.drift).filter(comparable), 0.0).label("drift_worst"),
             sa.func.coalesce(sa.func.avg(each.drift).filter(comparable), 0.0).label("drift_mean"),
+            *(
+                summed(each[f"{side}_recall"]).label(f"{side}_recall_{name}")
+                for side in ("old", "new")
+                for name, summed in (("worst", sa.func.min), ("mean", sa.func.avg))
+            ),
             *(
                 sa.func.coalesce(sa.func.percentile_cont(share).within_group(each[f"{side}_ms"]), 0.0).label(
                     f"{side}_p{share * 100:.0f}_ms"

@@ -1,6 +1,7 @@
 """Verification of each target: check batches, their results, and the verdict with its write sequence."""
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -65,7 +66,7 @@ def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
         [{"job_id": job_id, "target_id": target_id, "kind": BatchKind.SURVEY, "seq": 0} for target_id in ready],
     )
     asked = [target_id for target_id, level in ready.items() if level == "content+query"]
-    _add_questions(connection, job_id, asked, policies.query_sample)
+    _add_questions(connection, job_id, _sizes(connection, asked, policies))
     checks = (
         sa.select(sa.func.count())
         .where(_B.target_id == _T.id, _B.kind.in_(CHECKING))
@@ -110,12 +111,32 @@ def _add_readings(connection: sa.Connection, target_ids: Sequence[int]) -> None:
     )
 
 
-def _add_questions(connection: sa.Connection, job_id: int, target_ids: Sequence[int], sample: int) -> None:
+def _sizes(connection: sa.Connection, target_ids: Sequence[int], policies: Policies) -> dict[int, int]:
+    """Return how many questions each target is asked: those of its sources, or about a sample of its records."""
+    if policies.embedding is not None and policies.embedding.gate.file is not None:
+        counts = policies.embedding.gate.counts
+        sources = sa.select(_T.id, t.move.c.source).join(
+            t.move, sa.and_(t.move.c.job_id == _T.job_id, t.move.c.to == _T.namespace)
+        )
+        sizes: dict[int, int] = defaultdict(int)
+        for target_id, source in connection.execute(sources.where(among(_T.id, target_ids))):
+            sizes[target_id] += counts.get(source, 0)
+        return sizes
+    expected = expected_of(connection, target_ids)
+    return {target_id: min(policies.query_sample, tally.count) for target_id, tally in expected.items()}
+
+
+def _add_questions(connection: sa.Connection, job_id: int, sizes: Mapping[int, int]) -> None:
     rows = [
-        {"job_id": job_id, "target_id": target_id, "kind": BatchKind.QUERY, "seq": first // ASKED_AT_ONCE, "size": size}
-        for target_id, tally in expected_of(connection, target_ids).items()
-        for first in range(0, min(sample, tally.count), ASKED_AT_ONCE)
-        if (size := min(ASKED_AT_ONCE, min(sample, tally.count) - first))
+        {
+            "job_id": job_id,
+            "target_id": target_id,
+            "kind": BatchKind.QUERY,
+            "seq": first // ASKED_AT_ONCE,
+            "size": min(ASKED_AT_ONCE, size - first),
+        }
+        for target_id, size in sizes.items()
+        for first in range(0, size, ASKED_AT_ONCE)
     ]
     if rows:
         connection.execute(sa.insert(t.batch), rows)

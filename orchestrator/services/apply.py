@@ -148,7 +148,7 @@ def _create_target(fleet: Fleet, plan: Plan, source: IndexInfo) -> IndexInfo:
     new = plan.create_target
     assert new is not None, "check_plan refuses a plan whose target is gone and not to be created"
     like = replace(
-        source,
+        plan.target_like(source),
         tags=source.tags if new.tags is None else new.tags,
         deletion_protection=new.deletion_protection,
         read_capacity=new.read_capacity,

@@ -4,7 +4,7 @@ Figures come from the job table; the present content comes from the index itself
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
@@ -14,14 +14,16 @@ import sqlalchemy as sa
 
 from migrations import reversing
 from migrations.estimating import Prices
+from migrations.plan import Policies
 from migrations.survey import Surveyor
 from orchestrator.core.agreement import Summary
 from orchestrator.core.model import Target
 from orchestrator.core.next_steps import next_steps
+from orchestrator.core.quality import quality
 from orchestrator.core.reading import JobRow, Reading, Since
-from orchestrator.core.states import JOB_ENDED, BatchKind, CheckState, JobState
+from orchestrator.core.states import CHECK_PASSED, JOB_ENDED, BatchKind, CheckState, JobState
 from orchestrator.core.wording import being, counted
-from orchestrator.ledger import audit, check_results, deletions, differences, jobs, moves, parked, status
+from orchestrator.ledger import audit, check_results, deletions, differences, embeddings, jobs, moves, parked, status
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.status import Spent
 from vecfleet import names
@@ -33,10 +35,8 @@ NOT_RUN = "not run"
 QUERY_TEST = "query_performance"
 TESTS = ("twin_deletion", "creator_deletion", "gdpr_compliance", QUERY_TEST)
 # Issues that are shown: enough to see what is wrong. The counts stay exact.
-SHOWN_ISSUES = 50
-_FEW_PARKED = 10
+SHOWN_ISSUES, _FEW_PARKED = 50, 10
 _CAN_LIST = frozenset(Kind) - {Kind.DOCUMENT, Kind.POD}
-
 _VERDICTS = ("verified", "mismatched", "empty", "unverified")
 
 
@@ -94,6 +94,7 @@ class Report:
     dollars: float
     seconds: float
     tests: Mapping[str, str]
+    embedded: embeddings.Spent
     asked: Summary | None
     since: Since
     deletions: Deletions
@@ -119,8 +120,7 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
         targets = moves.targets_of_job(connection, job_id)
         spent = status.spent(connection, job_id)
         total, asked = add_up(spent.values()), check_results.asked(connection, job_id)
-        least = reading.job.policies.query_overlap
-        measured = {QUERY_TEST: query_test(asked, least)} if asked else {}
+        measured = {QUERY_TEST: query_test(asked, reading.job.policies, targets)} if asked else {}
         since = differences.since(connection, job_id, SHOWN_ISSUES)
         asked_for = deletions.of_job(connection, job_id)
         return Report(
@@ -134,10 +134,11 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
             dollars=dollars(total, prices),
             seconds=busy_seconds(spent),
             tests=dict.fromkeys(TESTS, NOT_RUN) | measured | status.recorded_tests(connection, job_id),
+            embedded=embeddings.spent(connection, job_id),
             asked=asked,
             since=since,
             deletions=Deletions(len(asked_for), sum(deletion.is_fresh for deletion in asked_for)),
-            issues=tuple(_issues(connection, reading, targets, unread, since)),
+            issues=tuple(_issues(connection, reading, targets, unread, since, asked=asked is not None)),
             audit_head=audit.head(connection),
             way_back_after=reversing.way_back(jobs.get(connection, job_id).plan, job_id),
         )
@@ -148,12 +149,15 @@ def _is_there(target: Target, job: JobRow) -> bool:
     return target.created_by_us and (target.is_authoritative or job.state is not JobState.ROLLED_BACK)
 
 
-def query_test(asked: Summary, least_overlap: float) -> str:
+def query_test(asked: Summary, policies: Policies, targets: Sequence[Target]) -> str:
     """Return the result of querying both sides in the form of seed 001's log template."""
     took = f"{asked.new_p95_ms:.0f}ms P95, {asked.old_p95_ms:.0f}ms on the old side"
+    if policies.embedding is not None:
+        passed = all(target.check_state in CHECK_PASSED for target in targets)
+        return f"{'PASSED' if passed else 'FAILED'}: {took}; {quality(asked)}"
     if asked.overlap_worst is None:
         return f"NOT VERIFIED: of {asked.asked:,} queries none could be compared ({took})"
-    result = "PASSED" if asked.overlap_worst >= least_overlap else "FAILED"
+    result = "PASSED" if asked.overlap_worst >= policies.query_overlap else "FAILED"
     alike = f"{asked.compared:,} queries agree to {asked.overlap_worst:.0%} at worst, scores to {asked.drift_worst:.2g}"
     return f"{result}: {took}; {alike}"
 
@@ -222,13 +226,15 @@ def busy_seconds(spent: Mapping[BatchKind, Spent]) -> float:
 
 
 def _issues(
-    connection: sa.Connection, reading: Reading, targets: list[Target], unread: str | None, since: Since
+    connection: sa.Connection, reading: Reading, targets: list[Target], unread: str | None, since: Since, *, asked: bool
 ) -> Iterable[str]:
     totals = reading.totals
     if reading.job.state not in JOB_ENDED:
         yield f"the job {being(reading.job.state)}: this report is not final"
     if reading.job.reason:
         yield reading.job.reason
+    if reading.job.policies.embedding is not None and not asked:
+        yield "the quality of the new vectors is not judged: no question was asked"
     if unread:
         yield f"the target index could not be read: {unread}"
     if totals.listed != totals.settled:
@@ -306,6 +312,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "write_units": {"estimated": estimate.write_units, "actual": round(spent.write_units, 1)},
         "egress_bytes": {"estimated": estimate.egress_bytes, "actual": spent.egress_bytes},
         "dollars": {"estimated": estimate.dollars, "actual": round(report.dollars, 4)},
+        "embedding": _embedding_to_json(report),
         "tests": dict(report.tests),
         "queries": report.asked.to_json() if report.asked else None,
         "changed_since": {
@@ -323,6 +330,15 @@ def to_json(report: Report) -> dict[str, Any]:
         "audit_head": report.audit_head,
         "next_steps": steps_after(report),
     }
+
+
+def _embedding_to_json(report: Report) -> dict[str, Any] | None:
+    planned, spent, asked = report.job.estimate.embedding, report.embedded, report.job.policies.embedding
+    if planned is None or asked is None:
+        return None
+    used = (spent.texts, spent.tokens, round(asked.card.dollars(spent.tokens), 4))
+    rows = zip(("texts", "tokens", "dollars"), (planned.distinct, planned.tokens, planned.dollars), used, strict=True)
+    return {name: {"estimated": a, "actual": b} for name, a, b in rows} | {"unanswered_tokens": spent.unanswered}
 
 
 def way_back(report: Report) -> str:

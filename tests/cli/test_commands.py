@@ -57,6 +57,7 @@ def test_every_command_is_there() -> None:
     assert {words[1] for words in commands() if len(words) > 1} == {
         "creators",
         "index",
+        "reembed",
         "export",
         "import",
         "revoke",

@@ -4,72 +4,22 @@ A page's indented blocks are shell. A story types them one after the other, and 
 the number of a job is the reader's own: after `JOB=` they write what `apply` printed last.
 """
 
-import os
 import re
-import subprocess
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
 from orchestrator.core.states import JobState
 from tests.stories.emulated import Emulator, Rows, assert_same, assert_same_index, row
-from tests.stories.launching import REPOSITORY, write_program
+from tests.stories.reader import RECIPES, Reader
 from tests.stories.world import PATIENCE_S, OpenWorld, World
 
 pytestmark = pytest.mark.story
 
-RECIPES = REPOSITORY / "docs" / "recipes"
 BRAIN = "digital-twin-brain"
-BLOCK_S = 240.0  # takes 5 to 15 s; two cores under a load of twenty need this
 A_DAY = timedelta(hours=25)
-
-
-class Reader:
-    """Somebody with a page before them and a shell where a fleet runs."""
-
-    def __init__(self, world: World, page: str) -> None:
-        self._world = world
-        text = (RECIPES / f"{page}.md").read_text()
-        self._blocks = [dedent(block) for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)]
-        programs = world.folder / "programs"
-        programs.mkdir()
-        write_program(programs / "vecfleet")
-        self._printed = "none yet"
-        self._environment = {**world.env, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-
-    def type_next(self, blocks: int = 1, *, ends_with: int = 0) -> str:
-        """Type the next blocks of the page; each but the last ends with exit code 0. What the last one printed."""
-        said = ""
-        for left in reversed(range(blocks)):
-            said = self.type(self._blocks.pop(0), ends_with=0 if left else ends_with)
-        return said
-
-    def type(self, lines: str, *, ends_with: int = 0) -> str:
-        """Type what stands on no page. What it printed."""
-        if "JOB=" in lines:
-            self._environment["JOB"] = self._printed
-            lines = re.sub(r"^JOB=\d+\n", "", lines, flags=re.MULTILINE)
-        done = subprocess.run(
-            ["/bin/sh", "-e", "-c", lines],
-            cwd=self._world.folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=BLOCK_S,
-            check=False,
-        )
-        assert done.returncode == ends_with, f"{lines}\nended with {done.returncode}:\n{done.stdout}"
-        for number in re.findall(r"^job (\d+) is planned", done.stdout, re.MULTILINE):
-            self._printed = number
-        return done.stdout
-
-    def assert_typed_it_all(self) -> None:
-        assert self._blocks == []
 
 
 @pytest.fixture
@@ -414,6 +364,41 @@ def test_change_metadata(brain: World) -> None:
         "year": 2024.0,
     }
     assert exported["odd"].metadata["path"] == "a book/1"
+    reader.assert_typed_it_all()
+
+
+def test_change_the_model(brain: World) -> None:
+    # Given records with texts
+    about = {
+        "coach": [
+            "How much sleep do you need? Eight hours.",
+            "Tyres for a gravel bike are wide.",
+            "Protein after a run.",
+        ],
+        "guide": ["The old town at night.", "A walk by the river.", "A sourdough starter needs flour and water."],
+    }
+    for name, texts in about.items():
+        rows = [row(f"{name}-{n}", chunk_text=f"{texts[n % 3]} Part {n // 3}.", page=n) for n in range(12)]
+        brain.emulator.write(BRAIN, name, rows)
+    before = brain.emulator.dump(BRAIN)
+    reader = Reader(brain, "change-the-model")
+    # When they are embedded by another model, and both models are asked
+    said = reader.type_next(2)
+    assert "vectors: local/wordllama" in said and "256 dimensions, of '{chunk_text}'" in said
+    reasons = {name: (target.verdict or {})["reason"] for name, target in brain.targets(1).items()}
+    assert reasons["coach"].startswith("12 records read back and equal; 2 questions: recall ")
+    assert ", of the old model " in reasons["coach"] and "overlap " in reasons["coach"]
+    assert reasons["guide"].startswith("12 records read back and equal; 1 question: recall 100%")
+    # Then each record is there under its id with its metadata, and records of one text have one vector
+    there = brain.emulator.dump("brain-wordllama")
+    for name, rows in before.items():
+        assert {id: one.metadata for id, one in there[name].items()} == {id: one.metadata for id, one in rows.items()}
+        assert {len(one.values) for one in there[name].values()} == {256 * 4}
+    reader.type_next()
+    brain.later(A_DAY)
+    reader.type_next()
+    assert not any(brain.emulator.dump(BRAIN).values())
+    assert_same_index(brain.emulator.dump("brain-wordllama"), there)
     reader.assert_typed_it_all()
 
 

@@ -1,0 +1,63 @@
+"""`plan reembed` as a person types it: shown with its model and cost, refused with what is wrong."""
+
+from pathlib import Path
+
+import pytest
+from terminal import Brain, Vecfleet
+
+
+@pytest.fixture
+def texts(brain: Brain) -> Brain:
+    """Records with texts."""
+    brain.write("first", "a-1", "a-2", "a-3", text="what the creator said about sleep")
+    brain.forget_calls()
+    return brain
+
+
+def test_a_plan_shows_its_model_its_text_its_cost_and_what_is_not_judged(vecfleet: Vecfleet, texts: Brain) -> None:
+    made = vecfleet("plan", "reembed", "brain", "mind", "--text-key", "text", "--dimension", "64", "--out", "p.yaml")
+    assert made.code == 0, made.err
+    for answer in (made, vecfleet("show", "p.yaml")):
+        assert "vectors: local/wordllama (" in answer.out and "64 dimensions, of '{text}'" in answer.out
+        assert "different texts of" in answer.out and "tokens · $0.0000" in answer.out
+        assert "quality: not judged, because no questions are named (--questions)" in answer.out
+    assert "the old vectors do not travel" in made.out
+    assert texts.writes() == set()
+
+
+def test_questions_make_the_plan_ask_both_models(vecfleet: Vecfleet, texts: Brain) -> None:
+    Path("q.jsonl").write_text('{"question": "hello?", "namespace": "first", "relevant": ["a-1"]}\n')
+    answer = vecfleet(
+        *("plan", "reembed", "brain", "mind", "--text-key", "text", "--questions", "q.jsonl", "--least-recall", "0.5"),
+        "--json",
+    )
+    policies = answer.json["plan"]["policies"]
+    assert policies["verify"] == "content+query"
+    assert policies["embedding"]["gate"]["counts"] == {"first": 1}
+    shown = vecfleet("show", answer.json["file"]).out
+    assert "quality: 1 question of q.jsonl about 1 namespace: mean recall at least 50%" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "the text to embed must be named once"),
+        (("--text-key", "text", "--text", "{text}"), "the text to embed must be named once"),
+        (("--text", "nothing"), "every record would have the same vector"),
+        (("--text-key", "body"), "has text: it has no metadata key 'body'"),
+        (("--text-key", "text", "--model", "wordllama"), "names no provider of the model"),
+        (("--text-key", "text", "--model", "local/other"), "there is no local model 'local/other'"),
+        (("--text-key", "text", "--dimension", "7"), "cannot give 7 dimensions"),
+        (("--text-key", "text", "--model", "openai/text-embedding-3-small"), "OPENAI_API_KEY"),
+        (("--text-key", "text", "--questions", "nowhere.jsonl"), "there is no file 'nowhere.jsonl'"),
+        (("--text-key", "text", "--writers", "dual"), "makes its own vectors of the new model"),
+    ],
+)
+def test_what_cannot_be_embedded_is_refused_and_no_plan_is_written(
+    vecfleet: Vecfleet, texts: Brain, tmp_path: Path, words: tuple[str, ...], says: str
+) -> None:
+    answer = vecfleet("plan", "reembed", "brain", "mind", *words)
+    assert answer.code == 2, answer
+    assert says in answer.err
+    assert "next: " in answer.err and "Traceback" not in answer.err
+    assert not (tmp_path / "plans").exists()

@@ -1,0 +1,101 @@
+"""A job that embeds: same ids and metadata, the model's vectors, proven against what the model gave."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from embedding_job import held, old, open_embedding
+from in_one_process import One
+
+from orchestrator.core.states import JobState
+from orchestrator.ledger import parked
+from orchestrator.services import acts
+from vecfleet.embedders import vectors_of
+from vecfleet.embedders.opening import open_model
+from vecfleet.records import Record
+
+TEXTS = [f"what the creator said about sleep, part {number % 7}" for number in range(23)]
+Open = Callable[..., One]
+
+
+@pytest.fixture
+def open_job(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Open]:
+    """`open_job(records, **policies)`."""
+    with ExitStack() as ending:
+        yield lambda *given, **policies: open_embedding(ending, database_url, redis_url, tmp_path, *given, **policies)
+
+
+def with_texts() -> list[Record]:
+    return [old(f"r{number:02}", text=text, page=number) for number, text in enumerate(TEXTS)]
+
+
+def test_records_keep_their_ids_and_metadata_and_get_the_vectors_of_the_model(open_job: Open) -> None:
+    # Given records with texts, some of which are alike
+    one = open_job(with_texts())
+    # When the job runs
+    one.until(JobState.VERIFIED)
+    # Then each record is there with the vector that the model gives for its text
+    there = held(one)
+    assert {record_id: record.metadata for record_id, record in there.items()} == {
+        f"r{number:02}": {"text": text, "page": number} for number, text in enumerate(TEXTS)
+    }
+    plan = one.table.job.plan
+    assert plan.policies.embedding is not None
+    model = open_model(plan.policies.embedding.card, one.process.settings)
+    wanted = vectors_of(model, TEXTS)
+    for number in range(len(TEXTS)):
+        assert there[f"r{number:02}"].values == wanted[number].astype("<f4").tobytes()
+
+
+def test_records_without_text_are_parked_with_the_reason(open_job: Open) -> None:
+    records = [old("a", text="some text"), old("b"), old("c", text=7.0), old("d", text="  ")]
+    one = open_job(records)
+    one.until(JobState.COPIED)
+    with one.table.database.begin() as connection:
+        reasons = {record.record_id: record.reason for record in parked.records(connection, one.table.job_id)}
+    assert reasons == {
+        "b": "it has no metadata key 'text', of which its text is made",
+        "c": "its metadata key 'text' holds no text",
+        "d": "its text is empty",
+    }
+    assert set(held(one)) == {"a"}
+
+
+def test_a_vector_that_somebody_changed_is_repaired_from_the_cache(open_job: Open) -> None:
+    one = open_job(with_texts())
+    one.until(JobState.VERIFIED)
+    before = held(one)
+    changed = before["r03"]
+    one.index.upsert("s", [Record("r03", changed.values[::-1], metadata=changed.metadata)])
+    acts.verify(one.table.database, one.table.job_id, "ana")
+    one.until(JobState.COPIED)
+    one.until(JobState.VERIFIED)
+    assert held(one) == before
+
+
+def test_the_source_goes_only_after_each_text_was_read_again_and_its_vector_found(open_job: Open) -> None:
+    one = open_job(with_texts())
+    one.until(JobState.VERIFIED)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    one.until(JobState.CLEANED)
+    assert len(held(one)) == len(TEXTS)
+
+
+def test_a_text_that_changed_after_its_copy_keeps_the_source(open_job: Open) -> None:
+    one = open_job(with_texts())
+    one.until(JobState.VERIFIED)
+    source = one.process.index("memory", one.table.job.source)
+    source.upsert("s", [old("r03", text="another text", page=3)])
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    one.until(JobState.NEEDS_ATTENTION)
+    assert one.table.job.reason == "1 source was not deleted: a guard refused"
+    assert len(source.list_ids("s").ids) == len(TEXTS)
+
+
+def test_a_roll_back_takes_the_new_vectors_away(open_job: Open) -> None:
+    one = open_job(with_texts())
+    one.until(JobState.VERIFIED)
+    acts.roll_back(one.table.database, one.table.job_id, "ana", None)
+    one.until(JobState.ROLLED_BACK)
+    assert held(one) == {}

@@ -1,0 +1,117 @@
+"""Place records, and give them the vectors that the plan makes of their texts.
+
+Read-only at the stores. Safe to repeat: a text that was paid for has the vector that the cache keeps, so a record has
+the same digest on every read. Dies at any line: what is in the cache is not asked for again.
+"""
+
+from collections.abc import Mapping
+
+from migrations.embedding import Embedding, NoText
+from migrations.plan import Policies
+from orchestrator.core import manifests
+from orchestrator.core.model import Move, ParkedRecord
+from orchestrator.ledger import erasures
+from vecfleet.digests import record_digest
+from vecfleet.records import Record
+from workers.erasure_check import ErasureCheck
+from workers.placing import Placed, Placer, place_all
+from workers.work import Later, Work
+
+
+def place(
+    work: Work, records: Mapping[str, Record], move: Move | None = None
+) -> tuple[dict[str, Placed], list[ParkedRecord]]:
+    """Return every record of the move placed as its target should hold it, or parked."""
+    placer = work.placer if move is None else work.placer_of(move)
+    placed, parked = place_all(placer, records)
+    if work.job.plan.policies.embedding is None:
+        return placed, parked
+    placed, without = embed(work, placer, records, placed, ErasureCheck(work.router, placer.source))
+    return placed, [*parked, *without]
+
+
+def makes(work: Work, record: Record, namespace: str) -> bool:
+    """Say whether the move would make this of a record that its source no longer has.
+
+    That cannot be told, and is denied, if its records do not lead back.
+    """
+    origin = work.placer.origin(record, namespace)
+    if origin is None:
+        return False
+    placed = place(work, {origin.id: origin})[0].get(origin.id)
+    return placed is not None and (placed.target, placed.digest) == (namespace, record_digest(record))
+
+
+def embed(
+    work: Work, placer: Placer, records: Mapping[str, Record], placed: Mapping[str, Placed], check: ErasureCheck
+) -> tuple[dict[str, Placed], list[ParkedRecord]]:
+    """Give placed records the vectors of their texts; return them all if the plan embeds nothing.
+
+    A record without a text that the model takes is parked. Raises what asking the model does.
+    """
+    embedding = work.job.plan.policies.embedding
+    if embedding is None:
+        return dict(placed), []
+    done: dict[str, Placed] = {}
+    parked: list[ParkedRecord] = []
+    texts: dict[str, str] = {}
+    for record_id, placement in placed.items():
+        text = embedding.text_of(records[record_id].metadata)
+        if not isinstance(text, NoText):
+            texts[record_id] = text
+        elif embedding.fits(placement.record):
+            done[record_id] = placement
+        else:
+            parked.append(ParkedRecord(record_id, text.reason))
+    if texts:
+        subjects = [check.subjects(records[record_id], placed[record_id]) for record_id in texts]
+        assert work.embeddings is not None, "the runner opens the model of a plan that embeds"
+        answer = work.embeddings.values_of(
+            list(texts.values()), subjects, lambda asked: _require_not_erased(work, asked)
+        )
+        for position, (record_id, values) in enumerate(zip(texts, answer.values, strict=True)):
+            if values is None:
+                parked.append(ParkedRecord(record_id, answer.refused[position]))
+            else:
+                done[record_id] = placer.with_values(placed[record_id], values)
+    return done, parked
+
+
+def _require_not_erased(work: Work, subjects: frozenset[str]) -> None:
+    """Raise Later if a tenant of these texts was erased: they must not leave for the model any more."""
+    with work.database.once() as connection:
+        if erasures.fenced(connection, subjects):
+            raise Later(0, "a tenant was erased meanwhile")
+
+
+def place_unproven(work: Work, records: Mapping[str, Record]) -> tuple[dict[str, Placed], list[ParkedRecord]]:
+    """Place the records, leaving out those that their targets hold with the vectors on record for the same texts.
+
+    These are proven without the model: their digests are those of the copy, and the metadata there, of which the text
+    is made, are what the source still makes. So a text whose vector left the cache since is not paid for again.
+    """
+    policies = work.job.plan.policies
+    embedding = policies.embedding
+    if embedding is None or not _keeps_text(policies, embedding):
+        return place(work, records)
+    texts = {record_id for record_id, record in records.items() if isinstance(embedding.text_of(record.metadata), str)}
+    placed, _ = place_all(work.placer, {record_id: records[record_id] for record_id in texts})
+    proven: set[str] = set()
+    for target in work.copy_targets:
+        recorded = work.recorded(target.id)
+        group = [placement for placement in placed.values() if placement.target == target.namespace]
+        held = work.target.fetch(target.namespace, [placement.record.id for placement in group]) if group else {}
+        for placement in group:
+            there = held.get(placement.record.id)
+            if there is None:
+                continue
+            digest = work.placer.with_values(placement, there.values).digest
+            if digest == record_digest(there) and manifests.short(digest) == recorded.get(placement.source_id):
+                proven.add(placement.source_id)
+    return place(work, {record_id: record for record_id, record in records.items() if record_id not in proven})
+
+
+def _keeps_text(policies: Policies, embedding: Embedding) -> bool:
+    """Say whether a record at its target shows all of which its text was made."""
+    asked = policies.metadata_map
+    return asked is None or asked.travels or not (asked.removes | asked.writes) & set(embedding.keys)
