@@ -1,29 +1,40 @@
-"""`vecfleet demo`: the seeds' own case, from an audit to the report, on private servers that leave nothing behind.
+"""`vecfleet demo`: a job from an audit to the report, on private servers that leave nothing behind.
+
+It regroups the seeds' index or, as `vecfleet demo reembed`, embeds it anew by the local model.
 
 It types the commands that a user would type. It asks no other server, whatever the environment says.
 """
 
+import json
 import os
+import re
 import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from migrations.survey import Surveyor
 from orchestrator.cli.commands import build
-from orchestrator.cli.output import err, say
+from orchestrator.cli.output import err, say, say_error
 from orchestrator.cli.running import WORKERS, page_address
-from orchestrator.cli.watching import INTERRUPTED
+from orchestrator.cli.session import fleet
+from orchestrator.cli.watching import INTERRUPTED, NotReached
 from orchestrator.embedded.foreground import endings_interrupt, exports
 from orchestrator.embedded.programs import PYTHON
 from orchestrator.embedded.stack import Stack, up_in_background
+from vecfleet.embedders import LOCAL_MODEL
 from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings
 
 INDEX = "digital-twin-brain"
+EMBEDDED = "digital-twin-wordllama"
+# Of each of these namespaces, the largest, so many sentences are asked for.
+ASKED_NAMESPACES, ASKED_SENTENCES = 4, 5
 CREATOR = "sainath.no.1"
 # Settings that must not reach the demo from the environment or from .env: each one that may be left unset. Among them
 # are all that name a server, a key or a token, except a model's address, which the demo does not use. `none` counts as
@@ -31,14 +42,23 @@ CREATOR = "sainath.no.1"
 _NOT_OURS = {name.upper(): "none" for name, field in Settings.model_fields.items() if field.default is None}
 
 
+class Case(StrEnum):
+    REGROUP = "regroup"
+    REEMBED = "reembed"
+
+
 def demo(
+    case: Annotated[
+        Case, typer.Argument(help="Give every namespace its tenant's name, or embed the index by another model.")
+    ] = Case.REGROUP,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running and print the addresses.")] = False,
 ) -> None:
-    """Migrate the seeds' index on private servers: audit, plan, apply, verify, cut over, clean up, report."""
+    """Move the seeds' index on private servers: audit, plan, apply, verify, cut over, clean up, report."""
+    migrate = _regroup if case is Case.REGROUP else _reembed
     outer = Settings.load().vecfleet_home
     home, made_outer = outer / "demo", not outer.exists()
     began = time.monotonic()
-    with endings_interrupt(), _environment(_NOT_OURS | {"VECFLEET_HOME": str(home)}):
+    with endings_interrupt(), _environment(_NOT_OURS | {"VECFLEET_HOME": str(home), "VECFLEET_ROOT": str(home)}):
         say(
             "Starting a private Postgres and Redis, the emulator with the seeds' index, a dispatcher, 2 workers, the "
             "page, Flower"
@@ -46,7 +66,7 @@ def demo(
         if keep:
             command = [*PYTHON, "orchestrator", "up", "--workers", str(WORKERS)]
             environment = dict(up_in_background(command, home).environment)
-            _migrate(home, environment)
+            migrate(home, environment)
             _tell_addresses(home, environment)
         else:
             stack = Stack(
@@ -61,39 +81,92 @@ def demo(
                 settings=Settings.load(),
             )
             with stack:
-                _migrate(home, stack.environment)
+                migrate(home, stack.environment)
             if made_outer:
                 outer.rmdir()
             say("\nEverything is stopped and erased again; `vecfleet demo --keep` leaves it running.")
     say(f"The demo took {time.monotonic() - began:.0f} s in all.")
 
 
-def _migrate(home: Path, environment: dict[str, str]) -> None:
-    plan = home / "plan.yaml"
+@contextmanager
+def _files(home: Path, environment: dict[str, str], *names: str) -> Iterator[list[Path]]:
+    """Give the paths of files of the demo, which are gone when it is over."""
+    files = [home / name for name in names]
     with _environment(environment):
         say(
             "The emulator's reads do not lag: FRESHNESS_WAIT_SECONDS, how long what was written may stay unseen, is "
             f"{environment['FRESHNESS_WAIT_SECONDS']} here; beside Pinecone it is 60."
         )
         try:
-            _type("audit", INDEX)
-            _type(
-                *("plan", "creators", INDEX, "--creator", CREATOR, "--default", "twin", "--conflicts", "keep"),
-                *("--soak-seconds", "0", "--exclusive", "--out", str(plan)),
-            )
-            say("\nThere is no backup of the emulator's index, so apply is told that none is wanted.")
-            _type("apply", str(plan), "--no-backup", "--watch")
-            _type("cutover", "1", "--percent", "100")
-            _type("cleanup", "1", "--yes", "--watch")
-            _type("report", "1")
+            yield files
         finally:
-            plan.unlink(missing_ok=True)
+            for file in files:
+                file.unlink(missing_ok=True)
 
 
-def _type(*words: str) -> None:
-    """Run a command of ours in this process; show it as a user would type it."""
+def _regroup(home: Path, environment: dict[str, str]) -> None:
+    with _files(home, environment, "plan.yaml") as [plan]:
+        _type("audit", INDEX)
+        _type(
+            *("plan", "creators", INDEX, "--creator", CREATOR, "--default", "twin", "--conflicts", "keep"),
+            *("--soak-seconds", "0", "--exclusive", "--out", str(plan)),
+        )
+        say("\nThere is no backup of the emulator's index, so apply is told that none is wanted.")
+        _type("apply", str(plan), "--no-backup", "--watch")
+        _type("cutover", "1", "--percent", "100")
+        _type("cleanup", "1", "--yes", "--watch")
+        _type("report", "1")
+
+
+def _reembed(home: Path, environment: dict[str, str]) -> None:
+    with _files(home, environment, "plan.yaml", "questions.jsonl") as [plan, questions]:
+        _type("audit", INDEX)
+        asked = _ask_for_sentences(questions)
+        say(f"\n{questions} holds {asked} questions: sentences, each with the records that hold it.")
+        _type(
+            *("plan", "reembed", INDEX, EMBEDDED, "--model", LOCAL_MODEL, "--text-key", "chunk_text"),
+            *("--questions", questions.name),
+            *("--soak-seconds", "0", "--exclusive", "--out", str(plan)),
+        )
+        _type("apply", str(plan), "--no-backup", "--watch", may_rest=True)
+        say("\nRecords without a text wait for a decision: they may stay behind.")
+        _type("park", "list", "1", "--limit", "3")
+        _type("park", "accept", "1", "--all", "--yes")
+        _type("status", "1", "--watch")
+        _type("cutover", "1", "--percent", "100")
+        _type("cleanup", "1", "--yes", "--watch")
+        _type("report", "1")
+
+
+def _ask_for_sentences(file: Path) -> int:
+    """Write questions about the largest namespaces: sentences of their texts. Return how many."""
+    lines = []
+    with fleet() as parts:
+        surveyor = Surveyor(parts.store)
+        reader = surveyor.reader(surveyor.describe(INDEX))
+        largest = sorted(reader.index.namespaces(), key=lambda held: -held.count)[:ASKED_NAMESPACES]
+        for namespace in largest:
+            holders: dict[str, list[str]] = {}
+            for record in reader.records(namespace.name, reader.ids(namespace.name)):
+                for sentence in re.findall(r"[^.?!]+[.?!]", str(record.metadata.get("chunk_text", ""))):
+                    holders.setdefault(sentence.strip(), []).append(record.id)
+            for sentence in sorted(holders, key=lambda said: -len(holders[said]))[:ASKED_SENTENCES]:
+                ids = holders[sentence]
+                lines.append({"question": sentence, "namespace": namespace.name, "relevant": ids, "like": ids[0]})
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return len(lines)
+
+
+def _type(*words: str, may_rest: bool = False) -> None:
+    """Run a command of ours in this process; show it as a user would type it. `may_rest`: a person decides then."""
     say(f"\n$ vecfleet {shlex.join(words)}", style="bold")
-    code = build(words[0])(list(words), prog_name="vecfleet", standalone_mode=False)
+    try:
+        code = build(words[0])(list(words), prog_name="vecfleet", standalone_mode=False)
+    except NotReached as error:
+        if not may_rest:
+            raise
+        say_error(error, as_json=False)
+        return
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     if code:
