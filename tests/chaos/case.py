@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from tests.chaos.maps import mapped
+from tests.chaos.model import vector_of
 from tests.chaos.witness import Contents, Stored
 
 DEFAULT = "__default__"
@@ -89,6 +90,7 @@ class Case:
     otherwise: Owner | None = None  # whose what lacks the key is, where __default__ is split by one
     erased: Owner | None = None  # who is erased in the middle; without a twin: all of the creator
     map: dict[str, Any] | None = None  # what becomes of metadata keys on the way
+    embeds: bool = False  # the vectors are made anew, of the records' texts
 
     @property
     def index(self) -> str:
@@ -127,6 +129,11 @@ class Case:
         if enriched is None:
             return None
         prefix = f"{namespace}:" if self.policies["collisions"] == "prefix" else ""
+        if self.embeds:
+            values = vector_of(stored.metadata, self.dimension)
+            if values is None:
+                return None
+            enriched = replace(enriched, values=values)
         if len(prefix + stored.id) > 512 or json_bytes(enriched.metadata) > METADATA_BYTES:
             return None
         target = made.owner.namespace if made.owner else "review"

@@ -23,7 +23,9 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.embedded import Postgres, Redis
 from orchestrator.embedded.ports import free_port
 from orchestrator.embedded.process import Process
+from tests.chaos.model import serving_model
 from tests.chaos.schedule import DEADLINE_S, FRESHNESS_S, ROUTES_STALE_S
+from tests.embedding_service import KEY
 from tests.stories.emulated import Emulator
 from tests.stories.launching import REPOSITORY
 from vecfleet.settings import Settings
@@ -62,12 +64,15 @@ class ChaosFleet:
         port = free_port(*random.sample(EMULATOR_PORTS, 20))
         self.emulator = Emulator(self.folder, "--data", str(self.folder / "emulator"), port=port)
         ending.callback(self.emulator.stop)
+        model = ending.enter_context(serving_model())
         schema.upgrade(self.postgres.owner_url, self.postgres.client_url)
         own = {
             "DATABASE_URL": self.postgres.client_url,
             "REDIS_URL": self.redis.url,
             "PINECONE_API_KEY": "any",
             "PINECONE_CONTROLLER_HOST": self.emulator.address,
+            "OPENAI_BASE_URL": model.url,
+            "OPENAI_API_KEY": KEY,
             "VECFLEET_ROOT": str(self.folder),
             "VECFLEET_HOME": str(self.folder / "home"),
             "REQUEST_DEADLINE_SECONDS": str(DEADLINE_S),

@@ -95,7 +95,8 @@ class Life:
         self.note(
             f"{case.kind} {case.dimension}, by {case.grouping}, {case.policies}, {self.schedule.ending}, "
             f"{ {name: len(rows) for name, rows in case.sources.items()} }, {len(case.early)} + {len(case.writes)} + "
-            f"{len(case.late)} writes, map {case.map}, {[what for what, _ in self.schedule.weather]}"
+            f"{len(case.late)} writes, map {case.map}, embeds {case.embeds}, "
+            f"{[what for what, _ in self.schedule.weather]}"
         )
 
     def note(self, what: str) -> None:

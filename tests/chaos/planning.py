@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from migrations.creators import Grouping, Row
+from migrations.embedding import Embedding
 from migrations.namespaces import NamespacesOptions, naming_of, plan_namespaces
 from migrations.ownership import look_up
 from migrations.plan import Plan, Policies
@@ -12,12 +13,17 @@ from migrations.recipes import Common, CreatorsOptions, plan_creators
 from migrations.renaming import Pair
 from tests.chaos.case import DEFAULT, Case
 from tests.chaos.fleet import ChaosFleet
+from tests.chaos.model import MODEL
 from tests.chaos.schedule import Schedule
+from vecfleet.embedders.opening import look_up as look_up_model
 
 
 def make_plan(case: Case, schedule: Schedule, fleet: ChaosFleet) -> Plan:
     """Made anew each time it is asked for: it says what the index holds then."""
     policies = {**case.policies, "metadata_map": case.map}
+    if case.embeds:
+        card = look_up_model(MODEL, fleet.parts.settings, case.dimension)
+        policies["embedding"] = Embedding(card=card, text="{text}")
     if schedule.ending == "cleaned by policy":
         policies |= {"cut_over": "auto" if case.seed % 2 else "none", "clean_up": "auto"}
     common = Common(policies=Policies.model_validate(policies))

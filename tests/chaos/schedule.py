@@ -214,7 +214,8 @@ def make_schedule(case: Case) -> Schedule:
     events += _set_back(case, ending)
     again = random.Random(f"there and back {case.seed}")
     # A prefix is not taken off again, and what strangers did is not undone.
-    and_back = case.policies["collisions"] != "prefix" and not strangers and again.random() < 0.6
+    returns = case.policies["collisions"] != "prefix" and not case.embeds
+    and_back = returns and not strangers and again.random() < 0.6
     events += [_event(again, RETURNING) for _ in range(again.randint(0, 3)) if and_back]
     return Schedule(
         ending=ending,

@@ -51,6 +51,8 @@ def make_case(seed: int) -> Case:
     _disturb(case, random.Random(f"others {seed}"))
     _hurry(case, random.Random(f"last words {seed}"))
     case.map = ask_for_map(seed, case.policies)
+    plain = case.kind == "dense" and case.map is None and case.policies.get("writers") != "dual"
+    case.embeds = plain and random.Random(f"embed {seed}").random() < 0.4
     return case
 
 
