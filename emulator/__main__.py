@@ -152,4 +152,5 @@ async def _run(options: Options) -> None:
     await emulator.stop()
 
 
-main()
+if __name__ == "__main__":
+    main()

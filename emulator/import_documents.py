@@ -1,6 +1,7 @@
 """The files of a bulk import into a document index: JSON lines, packed or not, each line a document as in an upsert."""
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -30,7 +31,7 @@ def _batches(path: Path) -> Iterator[list[bytes]]:
             lines = (line for line in file if line.strip())
             while batch := list(islice(lines, BATCH_ROWS)):
                 yield batch
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise unreadable(path, "JSON lines", error) from None
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from emulator.errors import Refusal, invalid, not_found
 from emulator.import_documents import JSON_LINES
-from emulator.import_files import PARQUET, ImportFailed, Sources, find_files, name_file
+from emulator.import_files import Format, ImportFailed, Sources, find_files, name_file
 from emulator.index import Index
 from emulator.project import timestamp
 from emulator.records import DEFAULT_NAMESPACE, Record, check_id
@@ -24,12 +24,21 @@ CUT_SHORT = "The emulator was stopped during this import; what had landed stays,
 _UNDER_WAY = ("Pending", "InProgress")
 
 
+def _parquet() -> Format:
+    """Return the format that needs pyarrow, which is loaded for the first import only."""
+    try:
+        from emulator.import_parquet import PARQUET
+    except ImportError:
+        raise Refusal(
+            501, "Imports of Parquet files need pyarrow, which is not installed beside this emulator"
+        ) from None
+    return PARQUET
+
+
 class Imports:
     def __init__(self, index: Index, sources: Sources, delay_s: float, kept: Mapping[str, object]) -> None:
         """`delay_s`: an import's time beside its work, half of it pending; `kept`: by id, from a former process."""
         self._index, self._sources, self._delay_s = index, sources, delay_s
-        self._format = PARQUET if index.shape.document is None else JSON_LINES
-        self._drops_twins = self._format is PARQUET or index.contested.equal_vectors == "drop"
         self._tasks: set[asyncio.Task[None]] = set()
         self._imports = {id: cast(Document, job) for id, job in kept.items()}
         for job in self._imports.values():
@@ -50,13 +59,14 @@ class Imports:
         on_error = (mode.get("onError") or "abort") if isinstance(mode, dict) else mode or "abort"
         if on_error not in ("abort", "continue"):
             raise invalid("errorMode.onError must be 'abort' or 'continue'")
+        form = JSON_LINES if document else _parquet()
         deployment = cast(Document, self._index.description["deployment"])
         folder = self._sources.folder(uri, deployment.get("cloud"))
         id = str(len(self._imports) + 1)
         job: Document = {"id": id, "uri": uri, "createdAt": timestamp(), "percentComplete": 0.0, "recordsImported": 0}
         self._imports[id] = job
         self._change(job, status="Pending")
-        task = asyncio.get_running_loop().create_task(self._run(job, folder, on_error == "continue"))
+        task = asyncio.get_running_loop().create_task(self._run(job, form, folder, on_error == "continue"))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return id
@@ -86,14 +96,14 @@ class Imports:
     def _goes_on(self, job: Document) -> bool:
         return job["status"] in _UNDER_WAY and not self._index.deleted
 
-    async def _run(self, job: Document, folder: Path, lenient: bool) -> None:
+    async def _run(self, job: Document, form: Format, folder: Path, lenient: bool) -> None:
         await asyncio.sleep(self._delay_s / 2)
         if not self._goes_on(job):
             return
         self._change(job, status="InProgress")
         self._index.keeper.commit()
         try:
-            await self._import(job, folder, lenient)
+            await self._import(job, form, folder, lenient)
             ending: Document = {"status": "Completed", "percentComplete": 100.0}
         except ImportFailed as failure:
             ending = {"status": "Failed", "error": str(failure)}
@@ -106,18 +116,19 @@ class Imports:
             self._change(job, **ending)
             self._index.keeper.commit()
 
-    async def _import(self, job: Document, folder: Path, lenient: bool) -> None:
-        files = await asyncio.to_thread(find_files, folder, self._format)
+    async def _import(self, job: Document, form: Format, folder: Path, lenient: bool) -> None:
+        files = await asyncio.to_thread(find_files, folder, form)
         for namespace in dict(files):
             self._check_new(namespace)
-        counts = [await asyncio.to_thread(self._format.count_rows, path) for _, path in files]
+        counts = [await asyncio.to_thread(form.count_rows, path) for _, path in files]
         done, total = 0, max(1, sum(counts))
         vectors: dict[str, set[object]] = {}
         for namespace, path in files:
             await asyncio.sleep(self._delay_s / 2 / len(files))
-            batches = self._format.read_batches(path)
+            batches = form.read_batches(path)
             while rows := await asyncio.to_thread(next, batches, None):
-                records = self._records(rows, name_file(path), vectors.setdefault(namespace, set()), lenient)
+                seen = vectors.setdefault(namespace, set())
+                records = self._records(rows, form, name_file(path), seen, lenient)
                 if not self._goes_on(job):
                     return
                 if records:
@@ -134,15 +145,16 @@ class Imports:
         if present and (name != DEFAULT_NAMESPACE or present.records):
             raise ImportFailed(f"Namespace '{name}' already exists; an import needs namespaces that do not")
 
-    def _records(self, rows: list[Any], file: str, vectors: set[object], lenient: bool) -> list[Record]:
+    def _records(self, rows: list[Any], form: Format, file: str, vectors: set[object], lenient: bool) -> list[Record]:
         """Return the records to keep of some rows; `vectors` are those the namespace has had already."""
         records: list[Record] = []
+        drops_twins = form is not JSON_LINES or self._index.contested.equal_vectors == "drop"
         for row in rows:
             try:
-                record = self._format.read_row(self._index, row)
+                record = form.read_row(self._index, row)
                 vector = hash((record.values, record.sparse))
                 has_vector = bool(record.values or record.sparse)
-                if self._drops_twins and has_vector and vector in vectors:
+                if drops_twins and has_vector and vector in vectors:
                     raise invalid(f"Vector ID {record.id} has the same values as another record")
             except Refusal as refusal:
                 if not lenient:
