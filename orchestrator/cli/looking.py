@@ -12,11 +12,9 @@ import yaml
 from migrations.analysis import Breakdown, analyze
 from migrations.auditing import IndexAudit, audit_index, audit_indexes
 from migrations.estimating import Prices
-from migrations.exporting import export_sample
 from migrations.plan import read_plan
 from migrations.routing import Router
 from migrations.survey import Surveyor
-from orchestrator import doctor as doctoring
 from orchestrator.cli import rendering
 from orchestrator.cli.options import LookupKey, Ownership, ReviewNamespace, TwinKeyOption, snapshot_of
 from orchestrator.cli.output import JobId, Json, say, say_json, say_next, say_table
@@ -34,7 +32,9 @@ from vecfleet.stores.base import IndexInfo
 
 def doctor(as_json: Json = False) -> None:
     """Check settings, Postgres, Redis, Pinecone, the dispatcher and the workers; say what to do about each fault."""
-    checks = doctoring.examine(Settings.load())
+    from orchestrator.doctor import examine  # loads what it examines
+
+    checks = examine(Settings.load())
     failed = [check for check in checks if not check.ok]
     steps = list(dict.fromkeys(check.remedy for check in failed if check.remedy))
     if as_json:
@@ -161,6 +161,8 @@ def _export(store: Any, index: str | None, number: int, path: Path) -> dict[str,
     if number < 1:
         raise BadInput(f"a sample of {number} records is none", next_step="give a number above 0")
     surveyor = Surveyor(store)
+    from migrations.exporting import export_sample  # loads Arrow
+
     written = export_sample(surveyor.reader(surveyor.describe(index)), number, path)
     return {"file": str(path), "records": written}
 

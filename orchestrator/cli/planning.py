@@ -24,7 +24,6 @@ from orchestrator.cli.options import NamespaceOption, NewIndexOptions, PlanOptio
 from orchestrator.cli.output import JobId, Json, say, say_json, say_next
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, watch
-from orchestrator.cli.whole_indexes import take_backup
 from orchestrator.core.states import JobState
 from orchestrator.core.wording import in_namespaces
 from orchestrator.ledger import jobs, moves
@@ -198,6 +197,8 @@ def apply(
                     next_step="have its own account take one, and apply with --no-backup",
                 )
             applying.check(parts, reviewed)  # before the backup: one that is not needed would still be paid for
+            from orchestrator.cli.whole_indexes import take_backup  # loads what erases and wipes
+
             taken = take_backup(parts, reviewed.source.index, quiet=as_json)
         job_id = applying.apply(parts, reviewed, who=who(), backup=taken, no_backup=no_backup)
         steps, way_back = [f"vecfleet status {job_id} --watch"], applying.way_back(reviewed, taken)

@@ -14,7 +14,6 @@ from orchestrator.cli.watching import PROVEN, look, watch
 from orchestrator.core.following import of_readers
 from orchestrator.core.states import JobState
 from orchestrator.core.wording import counted, given_up, leading, not_found_by_readers, to_be_dropped
-from orchestrator.embedded.scaling import scale
 from orchestrator.ledger import jobs, moves
 from orchestrator.ledger.routes import JobRoute
 from orchestrator.services import acts, counts, guard_facts
@@ -306,6 +305,8 @@ def set_lever(
                 jobs.get(connection, job)
             if value != int(value):
                 raise BadInput(f"{value:g} worker processes are not possible", next_step="give a whole number")
+            from orchestrator.embedded.scaling import scale  # loads the servers of one machine
+
             scale(parts.settings.vecfleet_home, int(value))
         else:
             acts.set_lever(parts.database, job, who(), lever, value, target)

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 # Relative difference between scores of equal vectors: float32 sums depend on the order of summing.
 _ROUNDING = 1e-5
 
@@ -120,6 +118,8 @@ def summarise(questions: Sequence[Mapping[str, Any]]) -> Summary | None:
     """Sum up questions as the job table keeps them: an `Agreement`, `old_ms` and `new_ms` each. None: no question."""
     if not questions:
         return None
+    import numpy as np  # only where questions were asked
+
     overlaps = [question["overlap"] for question in questions if question["overlap"] is not None]
     drifts = [question["drift"] for question in questions if question["overlap"] is not None]
     old, new = ([question[side] or 0.0 for question in questions] for side in ("old_ms", "new_ms"))

@@ -14,7 +14,6 @@ from migrations.routing import Ownership
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.freshness import Waits
 from orchestrator.ledger import audit, jobs, whole_indexes
-from orchestrator.queue import require_broker
 from orchestrator.telemetry import tracing
 from vecfleet.errors import Refused
 from vecfleet.stores.base import Backup, IndexInfo
@@ -101,6 +100,8 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, n
 
 
 def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None) -> int:
+    from orchestrator.queue import require_broker  # loads Celery: a plan is read without it
+
     database = fleet.database
     require_broker(fleet.celery)
     with database.begin() as connection:

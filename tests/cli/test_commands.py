@@ -127,6 +127,22 @@ def test_help_and_a_mistyped_word_load_no_command(typed: list[str], said: str) -
     assert said in ran.stdout + ran.stderr and ran.stdout.endswith("[]\n")
 
 
+# Verbs whose work needs no such library until it begins: who only asks the job table, or reads a plan, waits for none.
+_LIGHT = ("jobs", "looking", "planning", "steering", "parking", "watching", "books", "comparing", "mapping")
+_HEAVY = ("numpy", "pyarrow", "pinecone", "grpc", "celery", "kombu", "redis", "httpx", "structlog", "opentelemetry")
+
+
+@pytest.mark.parametrize("module", _LIGHT)
+def test_a_command_begins_without_the_libraries_that_it_may_not_need(module: str) -> None:
+    """They took half of the second in which `vecfleet pace` answered."""
+    probe = (
+        f"import sys, orchestrator.cli.app, orchestrator.cli.{module}\n"
+        f"print([name for name in {_HEAVY} if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert ran.stdout == "[]\n"
+
+
 def test_a_shell_that_completes_is_told_the_options_of_any_command() -> None:
     asked = {"_VECFLEET_COMPLETE": "complete_bash", "COMP_WORDS": "vecfleet status --li", "COMP_CWORD": "2"}
     words = [sys.executable, "-P", "-m", "orchestrator"]

@@ -16,7 +16,6 @@ from vecfleet.errors import BadInput, Unreachable
 from vecfleet.names import Tenant
 from vecfleet.owners import LOOKUP_KEY, Owner, Ownership
 from vecfleet.settings import Settings
-from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.tenancy.finding import Known, TenantPlace
 
 NO_FENCE = "no fence: a running job may write again"
@@ -155,6 +154,8 @@ class HttpBooks:
     """The books of a `vecfleet serve`, by its address and a token of the role `fencing`."""
 
     def __init__(self, address: str, token: str, timeout_s: float = _TIMEOUT_S) -> None:
+        from vecfleet.stores.pinecone.clients import PerProcess  # loads the SDK, which the job table needs not
+
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         base = address.rstrip("/")
         self._clients = PerProcess(lambda: httpx.Client(base_url=base, headers=headers, timeout=timeout_s))
