@@ -16,6 +16,7 @@ PARTS = (
     "copy",
     "overhead",
     "limits",
+    "pacing",
     "peers",
     "scale",
     "waits",

@@ -65,6 +65,9 @@ class _Alone:
     def take(self, *_: object) -> None:
         """There is always room."""
 
+    def answered(self, *_: object) -> None:
+        """Note nothing."""
+
     def throttled(self, *_: object) -> None:
         raise AssertionError("the emulator has no limits here")
 

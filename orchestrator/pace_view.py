@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from redis import Redis
-from redis.exceptions import RedisError
-
 # An unknown limit begins at half, because its use a moment ago is unknown; it climbs soon.
 FIRST_FACTOR, FIRST_KEEP_S = 0.5, 1.0
+# How long a deep cut is kept. A rate that was kept longer climbs more slowly, in the same proportion.
+SHORT_KEEP_S = 2.0
 # Windows that count bookings and refusals: long enough to be smooth, short enough to show the present.
 USED_WINDOW_S, REFUSED_WINDOW_S = 10, 60
 
@@ -77,9 +76,12 @@ def with_names(seen: Iterable[Seen], places: Iterable[tuple[str, str]]) -> list[
 
 
 class PaceReader:
-    """Reader of allowances. Safe to share between threads."""
+    """Reader of allowances. Safe to share between threads. Loads Redis' client, which no other part of a view needs."""
 
     def __init__(self, redis_url: str) -> None:
+        from redis import Redis, RedisError
+
+        self._away = RedisError
         self._redis = Redis.from_url(redis_url, socket_timeout=_PATIENCE_S, socket_connect_timeout=_PATIENCE_S)
 
     def read(self, keys: Sequence[str]) -> dict[str, Allowance] | None:
@@ -90,7 +92,7 @@ class PaceReader:
                 for name in keys:
                     pipeline.hmget(name, ["factor", "since", "keep", "hold"])
                 now, *rows = pipeline.execute()
-        except RedisError:
+        except self._away:
             return None
         return {name: _allowance(row, _us(now)) for name, row in zip(keys, rows, strict=True) if row[0] is not None}
 
@@ -99,7 +101,7 @@ class PaceReader:
         try:
             keys = sorted(name.decode() for name in self._redis.scan_iter(f"{PREFIX}*", count=_KEYS_PER_TRIP))
             trips = [self._seen(keys[at : at + _KEYS_PER_TRIP]) for at in range(0, len(keys), _KEYS_PER_TRIP)]
-        except RedisError:
+        except self._away:
             return None
         return [limit for limits in trips for limit in limits]
 
@@ -120,10 +122,10 @@ def _us(time: tuple[int, int]) -> int:
 def climbed(factor: float, quiet_s: float, keep_s: float) -> float:
     """Return the usable part of a rate after `quiet_s`: kept for `keep_s`, then climbing ever faster.
 
-    It doubles in the first second and is sixteenfold after two. The first steps are small because the limit may be
-    near.
+    It doubles in the first second and is sixteenfold after two; a rate that was kept for a minute takes half of one to
+    double. The first steps are small because the limit may be near. (`factor_at` in workers/pace.lua)
     """
-    climbing_s = max(0.0, quiet_s - keep_s)
+    climbing_s = max(0.0, quiet_s - keep_s) * SHORT_KEEP_S / max(keep_s, SHORT_KEEP_S)
     return min(1.0, factor * math.exp2(min(climbing_s**2, _ANY)))
 
 

@@ -52,7 +52,7 @@ class Calls:
         """
 
         def attempt() -> T:
-            self._pace.take(limits, self._share, self.held.wait)
+            turn = self._pace.take(limits, self._share, self.held.wait)
             if before is not None:
                 before()
             self.held.require(self._deadline_s)
@@ -64,6 +64,7 @@ class Calls:
                 if isinstance(error, RateLimited):
                     self._pace.throttled(limits, error.retry_after)
                 raise
+            self._pace.answered(limits, turn)
             self._counted.note(counters.call(operation, "ok"))
             return answer
 
@@ -80,10 +81,11 @@ class Calls:
 def _wait(state: RetryCallState) -> float:
     """Return an exponential wait with jitter, no shorter than the service's hint up to `_LONGEST_WAIT_S`.
 
-    After a 429 the pace holds this limit as long as the hint says.
+    After a 429 the pace holds this limit as long as the hint says, so the first one is followed by the next slot.
     """
     error = state.outcome.exception() if state.outcome else None
     hint = getattr(error, "retry_after", None) or 0.0
-    longest = _LONGEST_PACED_S if isinstance(error, RateLimited) else _LONGEST_WAIT_S
-    backoff = min(_FIRST_WAIT_S * 2 ** (state.attempt_number - 1), longest)
+    paced = isinstance(error, RateLimited)
+    failed, longest = state.attempt_number - paced, _LONGEST_PACED_S if paced else _LONGEST_WAIT_S
+    backoff = min(_FIRST_WAIT_S * 2 ** (failed - 1), longest) if failed else 0.0
     return float(max(backoff * random.uniform(0.5, 1.0), min(hint, _LONGEST_WAIT_S)))

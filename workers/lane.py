@@ -5,6 +5,7 @@ are off, so there are no tries beside those counted here. A deletion is sent onc
 and the records there may be new by the time of a second one. So the batch is requeued, and the next worker looks first.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
@@ -212,19 +213,25 @@ class Lane:
     def _requests(
         self, records: Sequence[Record], refused: list[tuple[Record, str]]
     ) -> Iterator[tuple[list[Record], int]]:
-        """Yield requests within the limits, each with its bytes; add records that cannot be written to `refused`."""
+        """Yield requests within the limits, each with its bytes; add records that cannot be written to `refused`.
+
+        They are about equally large. A small one reaches the service sooner than the one before: too soon for its pace.
+        """
         limits = self.index.limits
         room = limits.upsert_bytes * _REQUEST_SLACK
-        request: list[Record] = []
-        size = 0
+        sizes: list[tuple[Record, int]] = []
         for record in records:
             try:
-                needed = self.index.request_bytes(record)
+                sizes.append((record, self.index.request_bytes(record)))
             except BadRequest as error:  # the record cannot be encoded at all
                 refused.append((record, f"{type(error).__name__}: {error.message}"))
-                continue
-            if request and (size + needed > room or len(request) >= limits.upsert_records):
+        left, size = sum(needed for _, needed in sizes), 0
+        request: list[Record] = []
+        for record, needed in sizes:
+            full = size + needed > room or len(request) >= limits.upsert_records
+            if request and (full or size + needed / 2 > left / math.ceil(left / room)):
                 yield request, size
+                left -= size
                 request, size = [], 0
             request.append(record)
             size += needed

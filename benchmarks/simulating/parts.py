@@ -31,7 +31,7 @@ DO $$ DECLARE one record; BEGIN
 END $$
 """
 # In front of a script: its `redis` is one whose TIME is the last argument, and everything else is as it was.
-_CLOCK_OF_REDIS = """
+CLOCK_OF_REDIS = """
 local server, clock = redis, tonumber(table.remove(ARGV))
 local redis = setmetatable({call = function(name, ...)
   if name == 'TIME' then return {math.floor(clock / 1000000), clock % 1000000} end
@@ -115,7 +115,7 @@ def redis_of(world: World) -> type[Redis]:
         """A Redis whose scripts see the counted time."""
 
         def register_script(self, script: Any) -> Any:
-            ours = super().register_script(_CLOCK_OF_REDIS + script)
+            ours = super().register_script(CLOCK_OF_REDIS + script)
 
             def run(keys: Sequence[str], args: Sequence[Any]) -> Any:
                 if world.kernel.is_acting:

@@ -1,5 +1,6 @@
 """The lane: calls that are paced, tried a few times, split where they must be, and never made without a lease."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Event
@@ -223,6 +224,14 @@ def test_requests_are_filled_up_to_the_limits_and_no_further(lane_to: Callable[.
     assert sizes(by_size) == [3] * 6 + [2]
 
 
+def test_what_fills_no_whole_number_of_requests_is_shared_out_evenly(lane_to: Callable[..., Lane]) -> None:
+    """A small request left over reaches the service sooner than the large one before it: too soon for some limits."""
+    one = Index().request_bytes(records(1)[0])
+    index = Index(Limits(upsert_bytes=one * 11))
+    lane_to(index).upsert("t", records(22), nothing)
+    assert sorted(sizes(index)) == [7, 7, 8]
+
+
 def test_a_fetch_asks_for_as_many_ids_as_the_store_takes(lane_to: Callable[..., Lane]) -> None:
     index = Index()
     lane = lane_to(index)
@@ -253,6 +262,18 @@ def test_a_hiccup_is_tried_again(lane_to: Callable[..., Lane], error: e.Transien
     assert list(lane.fetch("s", ["r000"])) == ["r000"]
     assert len(sizes(index, "fetch")) == 4
     assert lane.usage.requests == 5
+
+
+def test_after_one_429_the_next_slot_is_taken(lane_to: Callable[..., Lane], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pace puts every call where it belongs; whoever waits besides leaves slots unused."""
+    monkeypatch.setattr(calls_of, "_FIRST_WAIT_S", 20.0)
+    monkeypatch.setattr(calls_of, "_LONGEST_PACED_S", 20.0)
+    index = Index()
+    index.faults = [e.RateLimited("429")]
+    began = time.monotonic()
+    lane_to(index).fetch("s", ["a"])
+    assert len(sizes(index, "fetch")) == 2
+    assert time.monotonic() - began < 8
 
 
 def test_every_call_is_counted_by_its_answer(lane_to: Callable[..., Lane], counters_url: str) -> None:

@@ -93,6 +93,16 @@ def test_an_empty_redis_starts_at_half_the_rate_and_climbs_back_ever_faster(
         assert rate(pace).is_between(at_least, FULL * climbed(0.5, seconds + since.now, FIRST_KEEP_S))
 
 
+def test_a_rate_that_was_kept_for_a_minute_climbs_slowly(pace: Pace, put: Callable[..., None]) -> None:
+    """The limit was found there again and again: a step beyond it is to cost few refusals."""
+    since = Since()
+    put(factor=0.5, keep=60, since=(time.time() - 63) * 1_000_000)
+    assert rate(pace).is_between(25, FULL * 0.5 * 1.02 * climbed(1, since.now, 60))
+    since = Since()
+    put(factor=0.5, keep=60, since=(time.time() - 90) * 1_000_000)
+    assert rate(pace).is_between(FULL, FULL)
+
+
 def test_the_rate_of_an_exclusive_job_is_the_documented_one(pace: Pace, full_speed: None) -> None:
     assert rate(pace, share=1.0).is_between(100, 100)
 
@@ -105,9 +115,24 @@ def test_a_429_slows_everybody_once_a_flight(redis_url: str, full_speed: None) -
         workers[number % 4].throttled([(FETCH, 1)], None)
     flights = 1 + int(since.now)
 
-    # Then the rate is cut once, for each of them
+    # Then the rate is cut once, for each of them: deeply, for nothing else was answered
     for worker in workers:
-        assert rate(worker).is_between(FULL * CUT * DEEP_CUT ** (flights - 1), FULL * climbed(CUT, since.now, KEPT_S))
+        assert rate(worker).is_between(FULL * DEEP_CUT**flights, FULL * climbed(DEEP_CUT, since.now, KEPT_S))
+
+
+def test_a_429_now_and_then_is_the_price_of_using_a_limit_whole(
+    pace: Pace, put: Callable[..., None], redis_url: str
+) -> None:
+    """A punctual call behind a late one comes too early, at whatever rate."""
+    # Given a thousand calls, of which two were refused
+    put(factor=0.9, keep=60, since=time.time() * 1_000_000, sent_since=1_000, refused_since=2)
+    # When another one is, then the rate stays
+    pace.throttled([(FETCH, 1)], None)
+    assert seen(redis_url).factor == pytest.approx(0.9)
+    # When two more are at once, then it is cut
+    pace.throttled([(FETCH, 1)], None)
+    pace.throttled([(FETCH, 1)], None)
+    assert seen(redis_url).factor == pytest.approx(0.9 * CUT)
 
 
 def test_where_many_of_the_calls_are_refused_it_is_slowed_deeply(pace: Pace, put: Callable[..., None]) -> None:
@@ -153,7 +178,8 @@ def test_a_limit_found_where_it_was_thought_to_be_is_looked_for_less_and_less_of
     for _ in range(5):
         # When the cut rate was kept, had begun to climb, and was refused again
         before = kept[-1] if kept else KEPT_S
-        put(factor=0.5, keep=before, cut_at=0, since=(time.time() - before - 0.1) * 1_000_000)
+        climbing = (time.time() - before - 0.1) * 1_000_000
+        put(factor=0.5, keep=before, cut_at=0, since=climbing, sent_since=1_000, refused_since=9)
         pace.throttled([(FETCH, 1)], None)
         with redis.Redis.from_url(redis_url) as client:
             kept.append(float(client.hget(FETCH.key, "keep") or 0))  # type: ignore[arg-type]
@@ -271,7 +297,7 @@ def test_refusals_that_are_not_our_rates_fault_do_not_slow_it_down_for_good(
 ) -> None:
     """Live readers share the index: their burst is answered 429 to us, however slow we are."""
     # Given a limit that was found where it was thought to be, often, and is kept for a minute
-    put(factor=0.9, keep=60, refused_at=1, since=(time.time() - 30) * 1_000_000, sent_since=1_500)
+    put(factor=0.9, keep=60, refused_at=1, since=(time.time() - 30) * 1_000_000, sent_since=1_500, refused_since=9)
 
     # When a call is refused while the rate stands still
     since = Since()

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from slots import CUT, DEEP_CUT, FETCH, FULL, HALF, KEPT_S, NOBODY, Since, book, seen
+from slots import DEEP_CUT, FETCH, FULL, HALF, KEPT_S, NOBODY, Since, book, seen
 
 from orchestrator.pace_view import PaceReader, climbed
 from workers.pace import LONGEST_WAIT_S, Pace
@@ -52,7 +52,7 @@ def test_429s_are_counted_and_the_cut_shows(redis_url: str, pace: Pace, full_spe
     flights = 1 + int(since.now)
     one = seen(redis_url)
     assert 1 <= one.refused <= 3  # fewer only where a minute ended between them
-    assert CUT * DEEP_CUT ** (flights - 1) - 0.01 < one.factor < climbed(CUT, since.now, KEPT_S) + 0.01
+    assert DEEP_CUT**flights - 0.01 < one.factor < climbed(DEEP_CUT, since.now, KEPT_S) + 0.01
     assert one.allowed == pytest.approx(FULL * one.factor)
     assert 8 - since.now <= one.held_s <= 8
 
