@@ -74,7 +74,7 @@ class World:
         )
         self.one = OneService(Service(MemoryIndex(INDEX, Limits()), lambda *_: None))
         self.process = WorkerProcess(Parts(settings, self.database, self.one))
-        self.process.pace = SimpleNamespace(take=lambda *_: None, throttled=lambda *_: None)  # type: ignore[assignment]
+        self.process.pace = SimpleNamespace(take=lambda *_: None, throttled=lambda *_: None, answered=lambda *_: None)  # type: ignore[assignment]
         books.watch(self.clock.sql)
 
     def close(self) -> None:
