@@ -14,7 +14,7 @@ import psycopg
 import sqlalchemy as sa
 
 from orchestrator.bootstrap import Fleet
-from orchestrator.core.model import Wakeup
+from orchestrator.core.model import Lease, Wakeup
 from orchestrator.ledger.database import Database
 from orchestrator.queue import TASKS
 from vecfleet.errors import TimedOut, Unavailable
@@ -22,6 +22,7 @@ from vecfleet.records import Record
 from vecfleet.stores.base import Fetched, IndexInfo, Store, Usage, Written
 from vecfleet.stores.memory import MemoryIndex
 from workers import runner
+from workers.outcomes import Outcome
 from workers.process import WorkerProcess
 
 ANSWERS_WITHIN_S = 60.0
@@ -87,6 +88,7 @@ class Worker:
 
     def __init__(self, process: WorkerProcess, wakeup: Wakeup, stop: Stop | None) -> None:
         self.wakeup = wakeup
+        self.lease: Lease | None = None
         self.frozen = False
         self.failure: BaseException | None = None
         self._process, self._stop = process, stop
@@ -122,13 +124,20 @@ class Worker:
     def _work(self) -> None:
         self._here.worker = self
         try:
-            runner.run(self._process, self.wakeup.batch_id, self.wakeup.generation, [TASKS[self.wakeup.kind][1]])
+            runner.run(self._process, self.wakeup.batch_id, self.wakeup.generation, [TASKS[self.wakeup.kind][1]], self)
         except Died:
             pass
         except BaseException as error:  # noqa: BLE001 - told to the machine, which judges it
             self.failure = error
         finally:
             self._main.set()
+
+    def began(self, lease: Lease) -> None:
+        """Remember the batch at work: after that of its wake-up a worker goes on with others."""
+        self.lease = lease
+
+    def ended(self, lease: Lease, outcome: Outcome) -> None:
+        """Nothing more is known of a batch than of its lease."""
 
     def does(self, what: str) -> None:
         """Raise LawBroken where it does ever more."""

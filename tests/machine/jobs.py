@@ -88,10 +88,16 @@ class Jobs(RuleBasedStateMachine):
     world: World  # set by the test that runs the machine
 
     @initialize(
-        stage=st.sampled_from(STAGES), wish=st.sampled_from(WISHES), differs=st.sampled_from((False, False, True))
+        stage=st.sampled_from(STAGES),
+        wish=st.sampled_from(WISHES),
+        differs=st.sampled_from((False, False, True)),
+        erased=st.sampled_from(("", "", *RECORDS)),
     )
-    def begin(self, stage: str, wish: str, differs: bool) -> None:
-        """A job that is as far as this, and what a person wants of it in the end. `differs`: a target, once copied."""
+    def begin(self, stage: str, wish: str, differs: bool, erased: str) -> None:
+        """A job that is as far as this, and what a person wants of it in the end.
+
+        `differs`: a target, once copied. `erased`: the source whose twin is erased before anything else happens.
+        """
         self.apply()
         self.wish = wish
         for number in range(STAGES.index(stage)):
@@ -100,6 +106,8 @@ class Jobs(RuleBasedStateMachine):
             self._round()
         if stage in ("clean up", "clean up by ids", "roll back"):
             self.a_person_asks(stage)
+        if erased:
+            self.a_twin_is_erased(erased)
 
     def apply(self) -> None:
         world = self.world
@@ -248,9 +256,9 @@ class Jobs(RuleBasedStateMachine):
     def _a_call_leaves(self, operation: str, namespace: str, ids: Sequence[str]) -> None:
         """Judged before the service sees it. In a worker's thread."""
         worker = Worker.current()
-        assert worker is not None
-        row = self.table.row(worker.wakeup.batch_id)
-        if row.generation == worker.wakeup.generation and row.lease_until is not None:
+        assert worker is not None and worker.lease is not None
+        row = self.table.row(worker.lease.id)
+        if row.generation == worker.lease.generation and row.lease_until is not None:
             [(left,)] = self.world.clock.sql(
                 "SELECT extract(epoch FROM %s::timestamptz - clock.clock_timestamp())::float", row.lease_until
             )
