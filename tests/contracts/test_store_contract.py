@@ -294,7 +294,6 @@ def test_an_awkward_namespace_name_is_kept_as_it_is(new_index: NewIndex) -> None
         Record("metadata over the limit", floats(1, 2, 3, 4), None, {"k": "x" * 1_001_000}),
         Record("an unencodable number", floats(1, 2, 3, 4), None, {"k": 2**70}),
         Record("", floats(1, 2, 3, 4)),
-        Record("é", floats(1, 2, 3, 4)),
         Record("nul\0", floats(1, 2, 3, 4)),
         Record("i" * 513, floats(1, 2, 3, 4)),
     ],
@@ -308,6 +307,19 @@ def test_a_record_that_cannot_be_stored_is_refused_and_nothing_is_written(new_in
 
     assert refusal.value.message
     assert index.list_ids(NS).ids == []
+
+
+def test_an_id_of_any_characters_is_kept_or_refused_as_the_limits_say(new_index: NewIndex) -> None:
+    index, record = new_index(), Record("日本 é", floats(1, 2, 3, 4))
+
+    if index.limits.ascii_ids:
+        with pytest.raises(BadRequest):
+            index.upsert(NS, [record])
+        assert index.list_ids(NS).ids == []
+    else:
+        index.upsert(NS, [record])
+        assert index.list_ids(NS).ids == [record.id]
+        assert read_back(index, NS, record).values == record.values
 
 
 def test_too_many_records_or_bytes_are_too_large_and_nothing_is_written(new_index: NewIndex) -> None:

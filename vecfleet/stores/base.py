@@ -148,6 +148,7 @@ class Limits:
     """The request limits of a store. Bytes are 10⁶-based; a list page and a fetch are counted in ids.
 
     `reads_lag`: a write may be listed and fetched only a while later.
+    `ascii_ids`: an id of other characters is refused.
     """
 
     upsert_bytes: int = 2_000_000
@@ -158,6 +159,7 @@ class Limits:
     metadata_bytes: int = 40_000
     id_chars: int = 512
     reads_lag: bool = True
+    ascii_ids: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,10 +96,11 @@ def write_units(size: float) -> float:
     return max(MIN_WRITE_UNITS, size / BYTES_PER_WRITE_UNIT)
 
 
-def check_name(what: str, name: str) -> None:
+def check_name(what: str, name: str, *, ascii_only: bool = True) -> None:
     """Raise BadRequest for a name that can be no id and no namespace."""
-    if not 1 <= len(name) <= MAX_CHARS or not name.isascii() or "\0" in name:
-        raise BadRequest(f"{what} has 1 to {MAX_CHARS} ASCII characters; {name[:40]!r} does not")
+    if not 1 <= len(name) <= MAX_CHARS or (ascii_only and not name.isascii()) or "\0" in name:
+        characters = "ASCII characters" if ascii_only else "characters"
+        raise BadRequest(f"{what} has 1 to {MAX_CHARS} {characters}; {name[:40]!r} does not")
 
 
 def check_dimension(record: Record, info: IndexInfo) -> None:
@@ -110,7 +111,7 @@ def check_dimension(record: Record, info: IndexInfo) -> None:
 
 def check_record(record: Record, info: IndexInfo, limits: Limits) -> None:
     """Raise BadRequest for a record that does not fit the index."""
-    check_name("an id", record.id)
+    check_name("an id", record.id, ascii_only=limits.ascii_ids)
     dense, sparse = bool(record.values), record.sparse is not None and len(record.sparse) > 0
     if not dense and not sparse:
         raise BadRequest(f"the record {record.id!r} has neither values nor sparse values")

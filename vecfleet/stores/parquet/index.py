@@ -25,7 +25,7 @@ class ParquetIndex:
     """One open folder. Several processes may read and write it at once, also over a shared file system with locks."""
 
     # A part of 1,000 records reads and writes fast, and at 3,072 dimensions takes 12 MB.
-    limits = Limits(upsert_bytes=24_000_000, fetch_ids=1_000, list_ids=1_000, reads_lag=False)
+    limits = Limits(upsert_bytes=24_000_000, fetch_ids=1_000, list_ids=1_000, reads_lag=False, ascii_ids=False)
 
     def __init__(self, info: IndexInfo, folder: Path) -> None:
         self.info = info

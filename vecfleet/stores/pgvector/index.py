@@ -51,7 +51,14 @@ class PgvectorIndex:
     """One open schema. Safe between threads, never across a fork."""
 
     # A thousand rows of 3,072 dimensions are 12 MB. A row holds any metadata; a megabyte of it is a mistake.
-    limits = Limits(upsert_bytes=24_000_000, fetch_ids=1_000, list_ids=5_000, metadata_bytes=1_000_000, reads_lag=False)
+    limits = Limits(
+        upsert_bytes=24_000_000,
+        fetch_ids=1_000,
+        list_ids=5_000,
+        metadata_bytes=1_000_000,
+        reads_lag=False,
+        ascii_ids=False,
+    )
 
     def __init__(self, info: IndexInfo, database: DatabaseConnection, schema: str, collection_key: str) -> None:
         self.info = info
