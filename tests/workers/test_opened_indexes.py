@@ -44,6 +44,7 @@ def test_a_thread_that_waits_for_the_job_table_stops_no_other(
     # Given a thread that reads whose records are whose, and a table that does not answer it yet
     table = JobTable(process.database)
     table.apply(plan_of(planned("s", "t")))
+    process.index("pinecone", replace(INDEX, host="another"))  # the SDK is loaded by now
     with ThreadPoolExecutor() as threads, process.database.begin() as holding, process.database.begin() as looking:
         holding.execute(sa.text("LOCK TABLE ownership IN ACCESS EXCLUSIVE MODE"))
         waiting = threads.submit(process.router, table.job)
