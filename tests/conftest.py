@@ -80,7 +80,16 @@ def _time_limit(item: pytest.Item) -> float:
 
 
 # Reads from a pipe that only this process of pytest holds open: it ends when that process does, whatever ended it.
-_GUARD = 'trap "" INT TERM HUP; read -r _; kill -QUIT "$1"; [ -z "$2" ] || rm -rf "$2"'
+# Postgres ends at once by SIGQUIT. What was started in the background ignores that signal, and is killed.
+_GUARD = """
+trap "" INT TERM HUP
+read -r _
+kill -QUIT "$1"
+tries=50
+while [ $tries -gt 0 ] && kill -0 "$1" 2>/dev/null; do sleep 0.1; tries=$((tries - 1)); done
+kill -KILL "$1" 2>/dev/null
+[ -z "$2" ] || rm -rf "$2"
+"""
 
 
 @contextmanager
