@@ -309,19 +309,6 @@ def test_a_record_that_cannot_be_stored_is_refused_and_nothing_is_written(new_in
     assert index.list_ids(NS).ids == []
 
 
-def test_an_id_of_any_characters_is_kept_or_refused_as_the_limits_say(new_index: NewIndex) -> None:
-    index, record = new_index(), Record("日本 é", floats(1, 2, 3, 4))
-
-    if index.limits.ascii_ids:
-        with pytest.raises(BadRequest):
-            index.upsert(NS, [record])
-        assert index.list_ids(NS).ids == []
-    else:
-        index.upsert(NS, [record])
-        assert index.list_ids(NS).ids == [record.id]
-        assert read_back(index, NS, record).values == record.values
-
-
 def test_too_many_records_or_bytes_are_too_large_and_nothing_is_written(new_index: NewIndex) -> None:
     index = new_index()
     many = [dense(f"r{n}") for n in range(index.limits.upsert_records + 1)]
