@@ -1,6 +1,5 @@
 """An open index of a worker process lives as long as the process; the index it stands for may not."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -10,11 +9,11 @@ from job_table import INDEX, JobTable, plan_of, planned
 from pydantic import SecretStr
 
 from orchestrator.bootstrap import Fleet
+from tests.ledger.stages import somebody_waits
 from vecfleet.settings import Settings
 from workers.process import WorkerProcess
 
 PATIENCE_S = 30.0
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FROM ownership%'"
 
 
 @pytest.fixture
@@ -38,17 +37,15 @@ def test_an_index_made_anew_under_its_old_address_is_opened_anew(process: Worker
     assert process.index("pinecone", again).info.dimension == 8
 
 
-def test_a_thread_that_waits_for_the_job_table_stops_no_other(
-    process: WorkerProcess, eventually: Callable[[Callable[[], object]], None]
-) -> None:
+def test_a_thread_that_waits_for_the_job_table_stops_no_other(process: WorkerProcess) -> None:
     # Given a thread that reads whose records are whose, and a table that does not answer it yet
     table = JobTable(process.database)
     table.apply(plan_of(planned("s", "t")))
     process.index("pinecone", replace(INDEX, host="another"))  # the SDK is loaded by now
-    with ThreadPoolExecutor() as threads, process.database.begin() as holding, process.database.begin() as looking:
+    with ThreadPoolExecutor() as threads, process.database.begin() as holding:
         holding.execute(sa.text("LOCK TABLE ownership IN ACCESS EXCLUSIVE MODE"))
         waiting = threads.submit(process.router, table.job)
-        eventually(lambda: looking.execute(sa.text(WAITING)).scalar_one() == 1)
+        somebody_waits(table)
 
         # When another thread of the same worker begins a batch
         opened = threads.submit(process.index, "pinecone", INDEX)
