@@ -7,7 +7,6 @@ them. Later: nothing is lost.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,7 +19,16 @@ from orchestrator.ledger.database import Database
 from orchestrator.ledger.embeddings import Spent, Wanted
 from vecfleet.embedders.models import Answer, EmbeddingModel, expected_tokens
 from vecfleet.embedders.texts import Prepared, cache_key, prepare, refused, requests_of
-from vecfleet.errors import BadRequest, CostCapReached, ModelChanged, NeedsOperator, TimedOut, TooLarge, UnusableAnswer
+from vecfleet.errors import (
+    BadRequest,
+    CostCapReached,
+    ModelChanged,
+    NeedsOperator,
+    TimedOut,
+    TooLarge,
+    Unreachable,
+    UnusableAnswer,
+)
 from vecfleet.model_cards import Purpose
 from workers.calls import Calls
 from workers.leases import Held, Later
@@ -203,10 +211,13 @@ class Embeddings:
                 self._require_dollars_in(connection, 0)
         if not reserved:
             return
-        with ExitStack() as on_failure:
-            on_failure.callback(self._release, reserved)
+        try:
             self._answer(run, [key for key in keys if key in reserved])
-            on_failure.pop_all()
+        except Unreachable:  # nobody knows what is on record: the reservation keeps the cost of a request that was sent
+            raise
+        except BaseException:
+            self._release(reserved)
+            raise
 
     def _release(self, keys: Collection[bytes]) -> None:
         with self._database.begin() as connection:
@@ -271,7 +282,7 @@ class Embeddings:
             return
         try:
             answer = self._request(run, [_PROBE], self._model.count_tokens(_PROBE), lambda: None)
-        except BadRequest as error:
+        except (BadRequest, TooLarge) as error:
             raise NeedsOperator(
                 f"{self._card.name} refuses every text: {error.message}",
                 next_step="check that the service still takes what the plan was made with, then resume",

@@ -6,7 +6,7 @@ import pytest
 from embedding_service import KEY, EmbeddingService, Fault, rows, serving
 
 from vecfleet.embedders import OpenAIEmbedder, embed, embed_one
-from vecfleet.errors import BadInput, KeyRefused, Unavailable
+from vecfleet.errors import BadInput, KeyRefused, UnusableAnswer
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_an_answer_that_is_none_is_not_taken_for_one(
     monkeypatch.setattr("vecfleet.embedders.openai._LONGEST_WAIT_S", 0.0)
     service.fail(Fault(body=body), times=4)
 
-    with pytest.raises(Unavailable, match="gave an answer that is none"):
+    with pytest.raises(UnusableAnswer, match="gave an answer that cannot be read"):
         embed(embedder, ["four"], 2)
 
 

@@ -1,5 +1,6 @@
 """Models for the fleet: looked up when a plan is made, asked one request at a time, and believed in nothing."""
 
+import json
 import logging
 import subprocess
 import sys
@@ -135,9 +136,9 @@ ANSWERS = {
     "503 with a page": (Fault(503, body=b"<html>"), e.Unavailable, "status 503"),
     "a redirection": (Fault(302, {"location": "https://elsewhere.test"}), e.Unavailable, "status 302"),
     "nothing": (Fault(drops=True), e.TimedOut, "broke off"),
-    "no JSON": (Fault(body=b"<html>"), e.Unavailable, "an answer that is none"),
+    "no JSON": (Fault(body=b"<html>"), e.UnusableAnswer, "an answer that cannot be read"),
     "too few vectors": (Fault(body=rows([0.5] * 8, model="a-model")), e.UnusableAnswer, "1 vectors for 2 texts"),
-    "NaN": (Fault(body=rows([float("nan")] * 8, [0.5] * 8)), e.Unavailable, "an answer that is none"),
+    "NaN": (Fault(body=rows([float("nan")] * 8, [0.5] * 8)), e.UnusableAnswer, "an answer that cannot be read"),
     "an infinite value": (
         Fault(body=rows([1e300] * 8, [0.5] * 8, model="a-model")),
         e.UnusableAnswer,
@@ -172,6 +173,15 @@ def test_a_service_that_quotes_the_text_is_not_repeated(
     with pytest.raises(e.BadRequest) as refused:
         model.request(["a secret text"])
     assert "context_length_exceeded" in refused.value.message and "secret" not in refused.value.message
+
+
+def test_the_tokens_of_a_service_that_does_not_tell_them_are_counted_by_their_bound(
+    service: EmbeddingService, opened: Callable[..., EmbeddingModel]
+) -> None:
+    model = opened()
+    row = {"index": 0, "embedding": [0.5] * 8}
+    service.fail(Fault(body=json.dumps({"data": [row], "model": "a-model"}).encode()))
+    assert model.request(["a text"]).tokens == len("a text")
 
 
 def test_a_service_that_is_not_there_is_unavailable(settings: Settings) -> None:

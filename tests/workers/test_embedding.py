@@ -109,9 +109,8 @@ def test_each_distinct_text_is_billed_once_and_the_next_batch_pays_nothing(
     first = ask([*TEXTS, " a red apple\r\n"])
     assert first.values == expected(service, [*TEXTS, TEXTS[0]])
     assert (first.asked, first.tokens, first.refused) == (3, 8, {})
-    # When another batch and a repetition want them
+    # When another batch and a repetition want them, then they get the same bytes, and each text was billed once
     again, other = ask(TEXTS), ask(TEXTS[::-1], lease=leases[1])
-    # Then they get the same bytes, and each text was billed once
     assert again.values == first.values[:3] and other.values == again.values[::-1]
     assert (again.asked, other.tokens) == (0, 0)
     assert service.billed == dict.fromkeys(TEXTS, 1)
@@ -180,6 +179,19 @@ def test_a_worker_that_dies_before_its_answer_is_kept_leaves_a_count_of_what_may
     assert costs(table) == Spent(requests=1, texts=3, tokens=8, unanswered=300)
 
 
+def test_an_answer_that_could_not_be_kept_is_in_the_account_and_is_asked_for_again(
+    service: EmbeddingService, table: JobTable, leases: Sequence[Lease], ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = sa.text("SELECT pg_terminate_backend(pg_backend_pid())")
+    with monkeypatch.context() as patch, pytest.raises(e.Unreachable):
+        patch.setattr(kept, "keep", lambda connection, *_: connection.execute(ends))
+        ask(TEXTS)
+    # When the batch is worked on again, then that request is made again and the earlier one stays in the account
+    assert ask(TEXTS, lease=next_attempt(table, leases[0])).asked == 3
+    assert service.billed == dict.fromkeys(TEXTS, 2)
+    assert costs(table) == Spent(requests=1, texts=3, tokens=8, unanswered=sum(map(len, TEXTS)))
+
+
 def test_a_worker_that_dies_after_its_answer_is_kept_costs_nothing(
     service: EmbeddingService, table: JobTable, leases: Sequence[Lease], ask: Ask
 ) -> None:
@@ -233,9 +245,12 @@ def test_texts_that_cannot_be_embedded_are_named_and_hold_nothing_else_up(servic
     assert service.billed == dict.fromkeys(TEXTS, 1)
 
 
-def test_a_model_that_refuses_every_text_stops_the_job_and_blames_no_text(service: EmbeddingService, ask: Ask) -> None:
-    service.fail(refusal(400, "unsupported_encoding"), times=99)
-    with pytest.raises(e.NeedsOperator, match=r"refuses every text: .* unsupported_encoding"):
+@pytest.mark.parametrize("fault", [refusal(400, "unsupported_encoding"), refusal(413, "request_too_large")])
+def test_a_model_that_refuses_every_text_stops_the_job_and_blames_no_text(
+    fault: Fault, service: EmbeddingService, ask: Ask
+) -> None:
+    service.fail(fault, times=99)
+    with pytest.raises(e.NeedsOperator, match=r"refuses every text: .* (unsupported_encoding|request_too_large)"):
         ask(TEXTS)
     assert service.requests[-1] == ["vecfleet"]
 
@@ -288,8 +303,9 @@ def test_a_batch_that_would_wait_long_for_the_model_learns_so_before_it_reads_it
         (Fault(503), e.Unavailable, 0),
         (Fault(drops=True, bills=True), e.TimedOut, 4),
         (Fault(body=rows([0.5] * 8, model=REVISION), bills=True), e.UnusableAnswer, 4),
+        (Fault(body=rows([float("nan")] * 8, model=REVISION), bills=True), e.UnusableAnswer, 4),
     ],
-    ids=["rate-limited", "down", "broken off", "too few vectors"],
+    ids=["rate-limited", "down", "broken off", "too few vectors", "a NaN, which is no JSON"],
 )
 def test_a_model_that_stays_so_is_given_up_after_four_tries_and_its_texts_are_free_again(
     fault: Fault, error: type[e.StoreError], unanswered: int, service: EmbeddingService, table: JobTable, ask: Ask
@@ -364,8 +380,7 @@ def test_nothing_is_kept_if_the_plan_says_so_and_each_attempt_pays(
 def test_vectors_of_the_local_model_are_not_kept(table: JobTable, ask: Ask) -> None:
     here = open_model(look_up(LOCAL_MODEL, Settings()), Settings())
     answer = ask([*TEXTS, TEXTS[0]], asks=here)
-    assert answer.values[0] == answer.values[3] and answer.values[0] is not None
-    assert len(answer.values[0]) == 256 * 4
+    assert answer.values[0] == answer.values[3] and len(answer.values[0] or b"") == 256 * 4
     assert keys_kept(table) == 0 and costs(table).tokens == 0
 
 

@@ -23,6 +23,7 @@ from vecfleet.errors import (
     TimedOut,
     TooLarge,
     Unavailable,
+    UnusableAnswer,
 )
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -72,6 +73,7 @@ _JSON = {"content-type": "application/json"}
 
 
 def _read(model: str, answer: httpx.Response) -> Embedded:
+    """Understand an answer with status 200. Raises UnusableAnswer: the service has done the work, and may bill it."""
     try:
         body = orjson.loads(answer.content)
         rows = sorted(body["data"], key=lambda row: row["index"])
@@ -85,7 +87,7 @@ def _read(model: str, answer: httpx.Response) -> Embedded:
             tokens_per_minute=_number(answer.headers, "x-ratelimit-limit-tokens"),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Unavailable(f"the embedder {model!r} gave an answer that is none") from error
+        raise UnusableAnswer(f"the embedder {model!r} gave an answer that cannot be read") from error
 
 
 def _refused(model: str, answer: httpx.Response) -> StoreError:

@@ -16,7 +16,7 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to one request. `tokens`: billed."""
+    """The answer to one request. `tokens`: billed; as counted before the request if the service does not tell."""
 
     vectors: Vectors
     tokens: int

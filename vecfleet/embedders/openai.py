@@ -1,6 +1,7 @@
 """OpenAI's models, and those of any service that speaks its API: for applications and for the fleet."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -67,7 +68,10 @@ class OpenAIModel:
 
     def request(self, texts: Sequence[str], purpose: Purpose = "passage", *, cut: bool = False) -> Answer:
         asked = self._endpoint.ask(self.card.model, texts, self.card.dimension if self.card.shortened else None)
-        return checked(self.card, answer_of(self.card.model, asked), len(texts))
+        answer = answer_of(self.card.model, asked)
+        if not answer.tokens:  # the service does not tell them
+            answer = replace(answer, tokens=sum(map(self.count_tokens, texts)))
+        return checked(self.card, answer, len(texts))
 
 
 def answer_of(model: str, asked: Embedded) -> Answer:
