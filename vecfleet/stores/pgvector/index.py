@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 from psycopg import sql
 
@@ -256,7 +257,8 @@ class PgvectorIndex:
         """Return a digest of which rows have these ids, who wrote each and where it lies, and of this server's run.
 
         A row that is written anew has another writer (`xmin`) or another place (`ctid`). Nothing here compares the
-        order of transactions: it does not matter which ends first, and a rewritten table only looks changed.
+        order of transactions: it does not matter which ends first, and a rewritten table only looks changed. A new
+        column with a default changes every record and writes no row, so the columns count too.
         """
         with self._database.transaction(f"look at the versions of {len(ids):,} records of {namespace!r}") as connection:
             server = connection.execute(_SERVER).fetchone()
@@ -269,7 +271,8 @@ class PgvectorIndex:
                 )
             table = self._find(connection, namespace)
             total = self._sum(connection, table, _VERSION, list(ids)) if table is not None else 0
-        return f"{server[1]} {total}"
+            columns = table.columns if table is not None else ()
+        return f"{server[1]} {crc32(repr(columns).encode()):08x} {total}"
 
     def request_bytes(self, record: Record) -> int:
         return rules.billed_bytes(record)
