@@ -1,10 +1,24 @@
-"""Members of a request's JSON body, each checked for its type."""
+"""Lines of a request or a file, and members of a JSON body, each checked for its type."""
 
 from collections.abc import Mapping
+from typing import Any
+
+import orjson
 
 from emulator.errors import invalid
 
 Body = Mapping[str, object]
+
+
+def object_of_line(line: bytes) -> dict[str, Any]:
+    """Return the JSON object that one of several lines is."""
+    try:
+        body = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"Each line must be a JSON object: {error}") from None
+    if not isinstance(body, dict):
+        raise invalid("Each line must be a JSON object")
+    return body
 
 
 def object_in(body: Body, name: str) -> Body | None:

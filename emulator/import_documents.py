@@ -7,10 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
-import orjson
-
+from emulator.bodies import object_of_line
 from emulator.documents import read_document
-from emulator.errors import invalid
 from emulator.import_files import BATCH_ROWS, Format, unreadable
 from emulator.index import Index
 from emulator.records import Record
@@ -36,13 +34,7 @@ def _batches(path: Path) -> Iterator[list[bytes]]:
 
 
 def _row(index: Index, line: Any) -> Record:
-    try:
-        body = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise invalid(f"Each line must be a JSON object: {error}") from None
-    if not isinstance(body, dict):
-        raise invalid("Each line must be a JSON object")
-    return read_document(index, body)[0]
+    return read_document(index, object_of_line(line))[0]
 
 
 JSON_LINES = Format("JSON lines", (".jsonl", ".jsonl.gz"), _count, _batches, _row)

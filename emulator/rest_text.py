@@ -3,8 +3,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 
-import orjson
-
+from emulator.bodies import object_of_line
 from emulator.calls import Call
 from emulator.errors import invalid
 from emulator.gate import Job, Outcome, Weather
@@ -34,12 +33,7 @@ def upsert_records(index: Index, request: Request, call: Call) -> Job:
 
 
 def _read(index: Index, line: bytes) -> Record:
-    try:
-        fields = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise invalid(f"Each line must be a JSON object: {error}") from None
-    if not isinstance(fields, dict):
-        raise invalid("Each line must be a JSON object")
+    fields = object_of_line(line)
     id = check_id(fields.pop("_id", None) or fields.pop("id", None), "Record ID")
     text = fields.get(_text_field(index))
     if not isinstance(text, str):

@@ -68,6 +68,14 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Plan that namespaces become Parquet files; only cleaning up its job deletes any. Writes the plan file only."""
+    policies = Policies(
+        numbers=numbers,
+        collisions=collisions,
+        encoded_ids=encode_ids,
+        writers=writers,
+        max_passes=max_passes,
+        exclusive=exclusive,
+    )
     now = datetime.now(UTC)
     with fleet() as parts:
         root = parts.settings.vecfleet_root
@@ -78,20 +86,7 @@ def export(
             index=name,
             folder=folder or f"exports/{name}-{now:%Y%m%d-%H%M%S}",
             ids=find_ids(root, ids) if ids else None,
-            common=Common(
-                policies=Policies(
-                    numbers=numbers,
-                    collisions=collisions,
-                    encoded_ids=encode_ids,
-                    writers=writers,
-                    max_passes=max_passes,
-                    exclusive=exclusive,
-                    **mapping.policies(parts.settings),
-                ),
-                prices=Prices.of(parts.settings),
-                only=tuple(namespace or ()),
-                skip=tuple(skip or ()),
-            ),
+            common=_common(parts, policies, mapping, namespace, skip),
         )
         plan = plan_export(seen(store, encode_ids), parts.folders, options, now=now)
         write(parts, plan, out, as_json=as_json)
@@ -115,25 +110,16 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Plan that exported namespaces become records of an index again, byte for byte. Writes the plan file only."""
+    policies = Policies(
+        collisions=collisions, encoded_ids=encode_ids, writers=writers, max_passes=max_passes, exclusive=exclusive
+    )
     with fleet() as parts:
         store, name = parts.located(index)
         options = ImportOptions(
             folder=folder,
             index=name,
             new=new.new_index(),
-            common=Common(
-                policies=Policies(
-                    collisions=collisions,
-                    encoded_ids=encode_ids,
-                    writers=writers,
-                    max_passes=max_passes,
-                    exclusive=exclusive,
-                    **mapping.policies(parts.settings),
-                ),
-                prices=Prices.of(parts.settings),
-                only=tuple(namespace or ()),
-                skip=tuple(skip or ()),
-            ),
+            common=_common(parts, policies, mapping, namespace, skip),
         )
         plan = plan_import(parts.folders, seen(store, encode_ids), options, now=datetime.now(UTC))
         write(parts, plan, out, as_json=as_json)
@@ -203,9 +189,7 @@ def stores(
             source=from_index,
             target=to_index,
             new=new.new_index(),
-            common=_common(
-                parts, policies, mapping, namespace, skip, Naming(pairs=tuple(map(Pair.read, rename or ())))
-            ),
+            common=_common(parts, policies, mapping, namespace, skip, tuple(map(Pair.read, rename or ()))),
         )
         sides = seen(parts.store_named(from_store), encode_ids), seen(parts.store_named(to_store), encode_ids)
         plan = plan_stores(*sides, options, now=datetime.now(UTC))
@@ -229,7 +213,7 @@ def tables(
     """Plan that large namespaces of one database become others, in batches by key. Writes the plan file only."""
     policies = Policies(writers=writers, max_passes=max_passes, cut_over=cut_over, soak_seconds=soak_seconds)
     with fleet() as parts:
-        common = _common(parts, policies, mapping, namespace, skip, Naming())
+        common = _common(parts, policies, mapping, namespace, skip)
         options = TablesOptions(index=schema, pairs=tuple(map(Pair.read, pairs)), common=common)
         write(parts, plan_tables(parts.tables, options, now=datetime.now(UTC)), out, as_json=as_json)
 
@@ -240,14 +224,14 @@ def _common(
     mapping: MapOptions,
     namespace: list[str] | None,
     skip: list[str] | None,
-    naming: Naming,
+    pairs: tuple[Pair, ...] = (),
 ) -> Common:
     return Common(
         policies=policies.model_copy(update=mapping.policies(parts.settings)),
         prices=Prices.of(parts.settings),
         only=tuple(namespace or ()),
         skip=tuple(skip or ()),
-        naming=naming,
+        naming=Naming(pairs=pairs),
     )
 
 
