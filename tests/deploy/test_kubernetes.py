@@ -37,14 +37,15 @@ VERSIONS = {
 }
 PODS = {one["metadata"]["name"]: one["spec"]["template"] for one in RESOURCES if one["kind"] in ("Job", "Deployment")}
 TELEMETRY = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "SENTRY_DSN"}
+VECTORS = {"PINECONE_API_KEY", "PGVECTOR_URL", "OPENAI_API_KEY"}
 USED_BY = {
     "schema": {"DATABASE_URL"},
     "migrate": {"DATABASE_URL", "OWNER_DATABASE_URL"},
     "dispatcher": {
-        *("DATABASE_URL", "REDIS_URL", "BROKER_URL", "PINECONE_API_KEY", "PGVECTOR_URL"),
+        *("DATABASE_URL", "REDIS_URL", "BROKER_URL", *VECTORS),
         *("AUDIT_KEY", *TELEMETRY),
     },
-    "worker": {"DATABASE_URL", "REDIS_URL", "BROKER_URL", "PINECONE_API_KEY", "PGVECTOR_URL", *TELEMETRY},
+    "worker": {"DATABASE_URL", "REDIS_URL", "BROKER_URL", *VECTORS, *TELEMETRY},
     "web": {
         "DATABASE_URL",
         "REDIS_URL",
@@ -118,7 +119,7 @@ def test_a_container_gets_settings_that_exist_and_runs_without_rights(what: str,
     assert all(reference["name"] == "vecfleet" and reference["key"] == name for name, reference in taken.items())
     always = {name for name, reference in taken.items() if not reference.get("optional")}
     assert always <= SECRET_KEYS["vecfleet"]
-    assert set(taken) - USED_BY[container["name"]] == set()
+    assert set(taken) == USED_BY[container["name"]]
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -200,6 +201,10 @@ def test_keda_takes_its_resource_as_it_is() -> None:
 def test_only_the_page_and_flower_can_be_reached() -> None:
     fleet = kind("NetworkPolicy")["fleet"]["spec"]
     assert fleet["ingress"] == [] and set(fleet["policyTypes"]) == {"Ingress", "Egress"}
+    # And the fleet reaches names, the services of its secrets, and nothing else
+    assert {port["port"] for rule in fleet["egress"] for port in rule["ports"]} == {
+        *(53, 443, 4318, 5432, 6379, 5671, 5672),
+    }
     for name, service in kind("Service").items():
         [rule] = kind("NetworkPolicy")[name]["spec"]["ingress"]
         assert [port["port"] for port in rule["ports"]] == [port["port"] for port in service["spec"]["ports"]]
