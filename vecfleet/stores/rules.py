@@ -96,9 +96,14 @@ def write_units(size: float) -> float:
     return max(MIN_WRITE_UNITS, size / BYTES_PER_WRITE_UNIT)
 
 
+def may_be_name(name: str, *, ascii_only: bool = True) -> bool:
+    """Say whether an id or a namespace can be called so."""
+    return 1 <= len(name) <= MAX_CHARS and (name.isascii() or not ascii_only) and "\0" not in name
+
+
 def check_name(what: str, name: str, *, ascii_only: bool = True) -> None:
     """Raise BadRequest for a name that can be no id and no namespace."""
-    if not 1 <= len(name) <= MAX_CHARS or (ascii_only and not name.isascii()) or "\0" in name:
+    if not may_be_name(name, ascii_only=ascii_only):
         characters = "ASCII characters" if ascii_only else "characters"
         raise BadRequest(f"{what} has 1 to {MAX_CHARS} {characters}; {name[:40]!r} does not")
 

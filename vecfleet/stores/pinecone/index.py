@@ -140,7 +140,11 @@ class PineconeIndex:
         return IdPage(ids, following or None, Usage(1, read_units=1.0 if units is None else units, egress_bytes=egress))
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
-        """Fetch in as many requests as the limit on ids requires, and over REST the length of a URL."""
+        """Fetch in as many requests as the limit on ids requires, and over REST the length of a URL.
+
+        The service refuses a whole request for one id that no record can have. Such an id is not there.
+        """
+        ids = list(filter(rules.may_be_name, ids))
         if self._lane is None:
             return self._fetch_text(namespace, ids)
         records: dict[str, Record] = {}
