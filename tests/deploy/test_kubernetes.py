@@ -37,23 +37,21 @@ VERSIONS = {
 }
 PODS = {one["metadata"]["name"]: one["spec"]["template"] for one in RESOURCES if one["kind"] in ("Job", "Deployment")}
 TELEMETRY = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "SENTRY_DSN"}
-VECTORS = {"PINECONE_API_KEY", "PGVECTOR_URL", "OPENAI_API_KEY"}
+STORES = {"PINECONE_API_KEY", "PGVECTOR_URL", "PGVECTOR_OTHER_URL"}
 USED_BY = {
     "schema": {"DATABASE_URL"},
     "migrate": {"DATABASE_URL", "OWNER_DATABASE_URL"},
     "dispatcher": {
-        *("DATABASE_URL", "REDIS_URL", "BROKER_URL", *VECTORS),
-        *("AUDIT_KEY", *TELEMETRY),
+        *("DATABASE_URL", "REDIS_URL", "BROKER_URL", "OPENAI_API_KEY"),
+        *("AUDIT_KEY", *STORES, *TELEMETRY),
     },
-    "worker": {"DATABASE_URL", "REDIS_URL", "BROKER_URL", *VECTORS, *TELEMETRY},
+    "worker": {"DATABASE_URL", "REDIS_URL", "BROKER_URL", "OPENAI_API_KEY", *STORES, *TELEMETRY},
     "web": {
         "DATABASE_URL",
         "REDIS_URL",
         "BROKER_URL",
-        "PINECONE_API_KEY",
-        "PGVECTOR_URL",
         "OPERATOR_TOKEN",
-        *("WEBHOOK_URL", *TELEMETRY),
+        *("WEBHOOK_URL", *STORES, *TELEMETRY),
     },
     "flower": {"REDIS_URL", "BROKER_URL", "FLOWER_PASSWORD"},
 }
