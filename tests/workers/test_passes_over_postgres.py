@@ -154,8 +154,8 @@ def test_the_same_rows_have_the_same_versions_and_other_columns_or_another_table
     ask(tables.url, f"ALTER TABLE {S} ADD COLUMN language text DEFAULT 'de'")
     assert index.versions("s", ids) != first
 
-    # When the table is written anew, it only looks changed
+    # When rows are written anew as they are, they look changed
     first = index.versions("s", ids)
-    ask(tables.url, f"VACUUM FULL {S}")
+    ask(tables.url, f"UPDATE {S} SET text = text")
     assert index.versions("s", ids) != first
     assert len({index.versions("s", ids), index.versions("s", ids[:-1]), index.versions("nowhere", ids)}) == 3
