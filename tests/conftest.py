@@ -4,15 +4,20 @@ With pytest-xdist each of its processes has servers of its own, so no test waits
 start fails the tests that need it: a suite that skips them would prove nothing.
 """
 
+import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, groupby
+from operator import itemgetter
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -23,15 +28,20 @@ from psycopg import sql
 
 from orchestrator.embedded import Postgres, Redis
 from orchestrator.embedded.ports import free_port, listening
-from orchestrator.embedded.postgres import FLEET
+from orchestrator.embedded.postgres import ADMINISTRATOR, FLEET, OWNER
 from orchestrator.embedded.process import Process
 from orchestrator.embedded.server import Server
+from tests import shared
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATE = "migrated"
 EMULATOR_START_S = 120.0  # takes under 1 s; a loaded two-core machine may need a hundred times that
 LOOKS_FOR_S = 60.0
+MEMORY, ROOM_BYTES = Path("/dev/shm"), 4 * 2**30  # in containers it is often too small
+STORIES_END = 0.8  # where in a process's part of the tests its last story stands
 DROP_S = 60.0  # for a session that is ended to be gone
+
+Administrator = psycopg.Connection[tuple[object, ...]]
 
 _numbers = count(1)
 
@@ -47,9 +57,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
 
+shared.share()
+
 # Of every request that names no time-out of its own: httpx's five seconds are few for a machine that does much else.
 for _kind in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _kind, 60.0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without looking for garbage: modules and tests stay, and are passed over for the rest of the run."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -60,8 +83,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let each process of pytest begin with its share of the stories, longest first, and go on with neighbours.
+    """Give each process of pytest its share of the stories, longest first, one after every few modules of the others.
 
+    A story waits for most of its time, and other tests for none: so there is always something to do for each processor.
     xdist gives each an equal part of the list, and who is done first takes over from another's end: with short tests
     there, nobody waits long for the last.
     """
@@ -71,7 +95,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     shares = [len(others) * number // processes for number in range(processes + 1)]
     items[:] = []
     for number in range(processes):
-        items += stories[number::processes] + others[shares[number] : shares[number + 1]]
+        items += _mixed(stories[number::processes], others[shares[number] : shares[number + 1]])
+
+
+def _mixed(stories: list[pytest.Item], others: list[pytest.Item]) -> list[pytest.Item]:
+    modules = [list(module) for _, module in groupby(others, key=lambda item: item.path)]
+    places = [(STORIES_END * number / len(stories), [story]) for number, story in enumerate(stories)]
+    places += [(number / len(modules), module) for number, module in enumerate(modules)]
+    return [item for _, items in sorted(places, key=itemgetter(0)) for item in items]
 
 
 def _time_limit(item: pytest.Item) -> float:
@@ -114,8 +145,31 @@ def served(server: Server) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server = Postgres(tmp_path_factory.mktemp("postgres"), durable=False)
+    _keep_in_memory(server.place)
     with served(server):
         yield server
+
+
+def _keep_in_memory(place: Path) -> None:
+    """Lead a server's folder to memory where there is room: a database is a thousand files, and each test has one."""
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
+        home = Path(tempfile.mkdtemp(prefix="vecfleet-tests-", dir=MEMORY))
+        home.chmod(0o711)  # the server's account passes through
+        place.symlink_to(home)
+
+
+@pytest.fixture(scope="session")
+def administrator(postgres: Postgres) -> Iterator[Administrator]:
+    """A session of the superuser, which makes and drops the databases of all tests."""
+    address = postgres.url_of("postgres").replace("+psycopg", "")
+    with psycopg.connect(address, autocommit=True) as session:
+        # These passwords are random: to hash them 4,096 times at each sign-in guards nothing.
+        session.execute("SET scram_iterations = 1")
+        for role in (ADMINISTRATOR, OWNER, FLEET):
+            password = urlsplit(postgres.url_of("postgres", role)).password
+            statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), password)
+            session.execute(statement)
+        yield session
 
 
 @pytest.fixture(scope="session")
@@ -125,15 +179,15 @@ def postgres_url(postgres: Postgres) -> str:
 
 
 @pytest.fixture
-def empty_database_url(postgres: Postgres) -> Iterator[str]:
+def empty_database_url(postgres: Postgres, administrator: Administrator) -> Iterator[str]:
     """A database of this test's own, without our tables."""
-    yield from _database(postgres, "template1")
+    yield from _database(postgres, administrator, "template1")
 
 
 @pytest.fixture
-def database_url(postgres: Postgres, migrated_template: str) -> Iterator[str]:
+def database_url(postgres: Postgres, administrator: Administrator, migrated_template: str) -> Iterator[str]:
     """A database of this test's own, with the job table at its newest revision."""
-    yield from _database(postgres, migrated_template)
+    yield from _database(postgres, administrator, migrated_template)
 
 
 @pytest.fixture
@@ -143,10 +197,10 @@ def fleet_database_url(postgres: Postgres, database_url: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def migrated_template(postgres: Postgres) -> str:
+def migrated_template(postgres: Postgres, administrator: Administrator) -> str:
     from orchestrator import schema
 
-    _execute(postgres, "CREATE DATABASE {}", TEMPLATE)
+    _execute(administrator, "CREATE DATABASE {}", TEMPLATE)
     schema.upgrade(postgres.url_of(TEMPLATE), postgres.url_of(TEMPLATE, FLEET))
     return TEMPLATE
 
@@ -194,25 +248,24 @@ def emulator(emulator_server: str) -> str:
     return emulator_server
 
 
-def _database(postgres: Postgres, template: str) -> Iterator[str]:
+def _database(postgres: Postgres, administrator: Administrator, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
-    _execute(postgres, "CREATE DATABASE {} TEMPLATE {}", name, template)
+    # Without fsync a copy of files costs a fifth of what Postgres does otherwise, which logs each page.
+    _execute(administrator, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
     yield postgres.url_of(name)
-    _drop(postgres, name)
+    _drop(administrator, name)
 
 
-def _drop(postgres: Postgres, name: str) -> None:
+def _drop(administrator: Administrator, name: str) -> None:
     """Postgres itself waits five seconds for the sessions that it ends."""
     deadline = time.monotonic() + DROP_S
     while True:
         try:
-            return _execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+            return _execute(administrator, "DROP DATABASE {} WITH (FORCE)", name)
         except psycopg.errors.ObjectInUse:
             if time.monotonic() > deadline:
                 raise
 
 
-def _execute(postgres: Postgres, statement: str, *names: str) -> None:
-    address = postgres.url_of("postgres").replace("+psycopg", "")
-    with psycopg.connect(address, autocommit=True) as connection:
-        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+def _execute(administrator: Administrator, statement: str, *names: str) -> None:
+    administrator.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
