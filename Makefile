@@ -33,9 +33,9 @@ test: $(INSTALLED)
 	@$(PYTHON) -m tests.browser.chromium
 	@$(MAKE) --no-print-directory -j 2 lint every-test
 
-# Of two cores four processes leave little idle: a test that talks to servers waits for half of its time.
+# Of two cores five processes leave little idle: a story waits for most of its time.
 every-test:
-	@$(PYTHON) -m pytest -n 4 --dist worksteal
+	@$(PYTHON) -m pytest -n 5 --dist worksteal
 
 browser: $(INSTALLED)
 	@bin/browser

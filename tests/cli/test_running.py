@@ -17,6 +17,7 @@ import pytest
 from orchestrator.embedded.process import Process
 from orchestrator.embedded.record import StackRecord
 from orchestrator.embedded.stack import down
+from tests.stories.launching import type_out
 
 pytestmark = pytest.mark.story
 
@@ -50,10 +51,24 @@ def words(*command: str) -> list[str]:
 
 
 def run(home: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "VECFLEET_HOME": str(home), **environment}
     return subprocess.run(
-        words(*command), capture_output=True, text=True, env=env, cwd=home.parent, timeout=PATIENCE_S, check=False
+        words(*command),
+        capture_output=True,
+        text=True,
+        env=_told(home, environment),
+        cwd=home.parent,
+        timeout=PATIENCE_S,
+        check=False,
     )
+
+
+def run_warm(home: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same for a command that starts nothing."""
+    return type_out(*command, env=_told(home, environment), folder=home.parent)
+
+
+def _told(home: Path, environment: dict[str, str]) -> dict[str, str]:
+    return {**os.environ, "VECFLEET_HOME": str(home), **environment}
 
 
 def running_from(home: Path) -> list[str]:
@@ -117,22 +132,22 @@ def test_a_stack_is_joined_scaled_and_stopped(home: Path) -> None:
     joined = dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", answer.stdout, flags=re.MULTILINE))
     assert {"DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "FLOWER_URL", "FLOWER_PASSWORD"} <= set(joined)
     # When another shell joins it, and a job is started
-    assert "digital-twin-brain" in run(home, "audit", **joined).stdout
+    assert "digital-twin-brain" in run_warm(home, "audit", **joined).stdout
     plan = ("plan", "creators", "digital-twin-brain", "--creator", "ana", "--conflicts", "keep", "--out", "plan.yaml")
-    assert run(home, *plan, **joined).returncode == 0
-    assert run(home, "apply", "plan.yaml", "--no-backup", **joined).returncode == 0
+    assert run_warm(home, *plan, **joined).returncode == 0
+    assert run_warm(home, "apply", "plan.yaml", "--no-backup", **joined).returncode == 0
     # Then the page shows it to who has the token that was printed
     operator = {"Authorization": f"Bearer {joined['OPERATOR_TOKEN']}"}
     assert [job["job"] for job in httpx.get(joined["WEB_URL"], headers=operator).json()["jobs"]] == [1]
     assert f"the page: {joined['WEB_URL']}/login#{joined['OPERATOR_TOKEN']}" in answer.stderr
     # And the number of workers can be changed while it runs
-    assert run(home, "set", "1", "workers", "2", **joined).returncode == 0
+    assert run_warm(home, "set", "1", "workers", "2", **joined).returncode == 0
     until(lambda: _workers(home) == 2)
-    assert run(home, "set", "1", "workers", "1", **joined).returncode == 0
+    assert run_warm(home, "set", "1", "workers", "1", **joined).returncode == 0
     until(lambda: _workers(home) == 1)
     # And the job arrives all the same
-    assert run(home, "status", "1", "--watch", **joined).returncode == 0
-    until(lambda: run(home, "doctor", **joined).returncode == 0)
+    assert run_warm(home, "status", "1", "--watch", **joined).returncode == 0
+    until(lambda: run_warm(home, "doctor", **joined).returncode == 0)
     # And the lines by which a shell joins are told again, to who asks for them
     assert run(home, "up", "--print").stdout == answer.stdout
     # And a second one from the same folder is refused, with the line by which to join the first
@@ -148,14 +163,14 @@ def test_a_stack_is_joined_scaled_and_stopped(home: Path) -> None:
     stopped = run(home, "down", **joined)
     assert set(stopped.stdout.splitlines()[-1].split()) == {"unset", *joined}
     # And who asks the doctor from that shell is told how to start it again, at the same addresses
-    found = run(home, "doctor", **joined).stdout
+    found = run_warm(home, "doctor", **joined).stdout
     assert "no emulator runs at 127.0.0.1" in found and "API_KEY" not in found
     assert found.splitlines()[-1].endswith('start it again, at the same addresses: eval "$(vecfleet up --detach)"')
     again = run(home, "up", "--detach", "--workers", "1", **joined)
     assert again.returncode == 0 and again.stdout == answer.stdout, again.stderr
     assert "next: vecfleet audit" in again.stderr
     # When it is taken down for good, nothing runs any more, and what stays is named
-    assert run(home, "token", "create", "--role", "viewer").returncode == 0
+    assert run_warm(home, "token", "create", "--role", "viewer").returncode == 0
     erased = run(home, "down", "--erase", VECFLEET_ROOT=str(home.parent))
     assert erased.returncode == 0 and running_from(home) == []
     assert [path.name for path in home.iterdir()] == ["tokens.json"]

@@ -16,10 +16,10 @@ from job_table import JobTable, plan_of, planned
 from terminal import Brain, Vecfleet
 
 from orchestrator.embedded.ports import free_port, listening
-from orchestrator.embedded.process import Process
 from orchestrator.ledger import erasures
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts
+from tests.stories.launching import warm
 from vecfleet.errors import Unreachable
 from vecfleet.names import Tenant
 from vecfleet.tenancy import CachedRoutes, HttpRoutes, Rollout, erasing
@@ -34,10 +34,8 @@ PATIENCE_S = 120.0
 @pytest.fixture
 def address(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
     port = free_port()
-    command = [sys.executable, "-m", "orchestrator", "serve", "--port", str(port)]
-    process = Process.launch(
-        "serve", command, log=tmp_path / "serve.log", cwd=REPOSITORY, env={**os.environ, **environment}, port=port
-    )
+    words = ("orchestrator", "serve", "--port", str(port))
+    process = warm("serve", *words, log=tmp_path / "serve.log", env={**os.environ, **environment}, port=port)
     try:
         process.wait_until(lambda: listening(port), PATIENCE_S)
         yield f"http://127.0.0.1:{port}"

@@ -39,7 +39,9 @@ LOADED = (
     *("orchestrator.cli.app", "orchestrator.cli.jobs", "orchestrator.cli.planning", "orchestrator.cli.watching"),
     *("emulator.server", "orchestrator.cli.processes", "orchestrator.cli.running", "orchestrator.dispatcher"),
     *("celery.bin.celery", "celery.apps.worker", "celery.concurrency.thread", "kombu.transport.redis"),
-    *("orchestrator.web.app", "uvicorn", "vecfleet.stores.pinecone", "workers.tasks", "workers.consuming", __name__),
+    *("orchestrator.web.app", "uvicorn", "vecfleet.stores.pinecone", "workers.tasks", "workers.consuming"),
+    *("celery.app.amqp", "celery.app.control", "celery.worker.components", "orchestrator.doctor", "workers.threads"),
+    *("orchestrator.cli.between", "orchestrator.cli.reembedding", "pinecone.client.indexes", "pgvector.sqlalchemy"),
 )
 
 
@@ -69,7 +71,7 @@ def warm(name: str, module: str, *words: str, log: Path, env: Mapping[str, str],
 
 
 _parent = multiprocessing.get_context("forkserver")
-_parent.set_forkserver_preload(list(LOADED))
+_parent.set_forkserver_preload(["tests.stories.preloaded"])
 
 
 class _Child:
@@ -115,16 +117,17 @@ def _end_with_the_parent() -> None:
 
 def _go_on(_: str, command: Sequence[str], env: Mapping[str, str]) -> None:
     """Become another module, as `vecfleet worker` becomes Celery, and keep what is loaded."""
-    from orchestrator import queue
-
     module, *words = command[len(PYTHON) :]
     os.environ.update(env)
-    queue.app.conf.broker_url = queue._broker_from_settings()  # it was made in the parent's environment
     _run(module, words)
     sys.exit()
 
 
 def _run(module: str, words: Sequence[str]) -> None:
+    if module == "celery":
+        from orchestrator import queue
+
+        queue.app.conf.broker_url = queue._broker_from_settings()  # it was made in the parent's environment
     sys.argv = [module, *words]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
@@ -170,15 +173,34 @@ def _serve(visitor: socket.socket) -> None:
         size, descriptors, _, _ = socket.recv_fds(visitor, 8, 3)
         with visitor.makefile("rb") as said:
             words, folder, env = json.loads(said.read(int.from_bytes(size, "big")))
-        lent = [Connection(descriptor) for descriptor in descriptors]
-        typed = _parent.Process(target=_type, args=(words, folder, env, lent), daemon=True)
-        typed.start()
-        for end in lent:
-            end.close()
-        typed.join()
+        code = _finish("orchestrator", words, folder, env, descriptors)
         with suppress(BrokenPipeError):  # whoever typed it was too impatient
-            visitor.sendall(str(typed.exitcode).encode())
+            visitor.sendall(str(code).encode())
 
 
-def _type(words: Sequence[str], folder: str, env: Mapping[str, str], lent: Sequence[Connection]) -> None:
-    _begin("orchestrator", words, env, folder, {here: end.fileno() for here, end in enumerate(lent)})
+def type_out(
+    *words: str, env: Mapping[str, str], module: str = "orchestrator", folder: Path = REPOSITORY
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m MODULE WORDS` to its end, warm, without anybody at its terminal. Return what it printed."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open("rb") as nobody:
+        files = (nobody, out, err)
+        code = _finish(module, words, str(folder), dict(env), [os.dup(file.fileno()) for file in files])
+        for file in (out, err):
+            file.seek(0)
+        return subprocess.CompletedProcess(words, code, out.read().decode(), err.read().decode())
+
+
+def _finish(module: str, words: Sequence[str], folder: str, env: Mapping[str, str], descriptors: Sequence[int]) -> int:
+    """Run a module to its end with these as its three standard files, which are closed here. Return its exit code."""
+    lent = [Connection(descriptor) for descriptor in descriptors]
+    typed = _parent.Process(target=_type, args=(module, words, folder, env, lent), daemon=True)
+    typed.start()
+    for end in lent:
+        end.close()
+    typed.join()
+    assert typed.exitcode is not None
+    return typed.exitcode
+
+
+def _type(module: str, words: Sequence[str], folder: str, env: Mapping[str, str], lent: Sequence[Connection]) -> None:
+    _begin(module, words, env, folder, {here: end.fileno() for here, end in enumerate(lent)})

@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from textwrap import dedent
 
 import pytest
@@ -11,7 +9,7 @@ import pytest
 from orchestrator import doctor
 from orchestrator.core.states import BatchKind, BatchState, JobState
 from tests.stories.emulated import as_twins, assert_same_index
-from tests.stories.launching import REPOSITORY
+from tests.stories.launching import REPOSITORY, type_out
 from tests.stories.world import SMALL, OpenWorld, World
 
 pytestmark = pytest.mark.story
@@ -22,15 +20,8 @@ BLOCKS = [dedent(block).splitlines() for block in re.findall(r"(?:^    .*\n)+", 
 
 def typed(world: World, line: str) -> str:
     """Return what a command of Celery's printed, which ended well."""
-    ran = subprocess.run(
-        [sys.executable, "-P", "-m", *shlex.split(line)],
-        cwd=world.folder,
-        env=world.env,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    module, *words = shlex.split(line)
+    ran = type_out(*words, module=module, env=world.env, folder=world.folder)
     assert ran.returncode == 0, f"{line}\nended with {ran.returncode}:\n{ran.stdout}{ran.stderr}"
     return ran.stdout
 

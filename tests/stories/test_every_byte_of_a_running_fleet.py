@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from orchestrator.embedded import Postgres
 from orchestrator.embedded.stack import Stack, down
+from tests.stories.launching import type_out
 from tests.stories.world import SEEDS
 from vecfleet.settings import Settings
 
@@ -20,7 +20,6 @@ pytestmark = pytest.mark.story
 
 CREATOR = "zoe-whom-nobody-remembers"
 HANDED_OUT = "handed-out"
-ENDS_WITHIN_S = 600
 # Vectors lie there, in the place of the vendor's storage; and dead rows and the log of Postgres, until its vacuum.
 NOT_OURS = ("emulator", "postgres")
 
@@ -75,14 +74,7 @@ def test_nothing_that_a_running_fleet_keeps_names_who_was_erased(stack: Stack, t
 
 def typed(stack: Stack, *words: str) -> Any:
     """Run a command as a shell does that joined the stack; its JSON, where it was asked for that."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "orchestrator", *words],
-        env={**os.environ, **stack.environment, "USER": "somebody"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=ENDS_WITHIN_S,
-    )
+    done = type_out(*words, env={**os.environ, **stack.environment, "USER": "somebody"}, folder=Path.cwd())
     assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
     return json.loads(done.stdout) if "--json" in words else done.stdout
 

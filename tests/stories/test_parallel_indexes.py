@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -13,7 +12,7 @@ from orchestrator.core.states import JobState
 from orchestrator.services import acts
 from orchestrator.web.applications import JobTableRoutes
 from tests.stories.emulated import CREATOR, as_twins, assert_same_index, target_of
-from tests.stories.launching import REPOSITORY
+from tests.stories.launching import type_out
 from tests.stories.world import NOW, SMALL, WHO, OpenWorld, World
 from vecfleet.tenancy import CachedRoutes, PineconeDelphiClient, Rollout
 
@@ -23,9 +22,7 @@ NEW = "digital-twin-delphi"
 
 
 def decommission(world: World, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "orchestrator", "decommission", SMALL, "--yes"]
-    env = os.environ | world.env | settings
-    return subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=300)
+    return type_out("decommission", SMALL, "--yes", env=os.environ | world.env | settings)
 
 
 def test_an_application_goes_from_one_index_to_another_without_a_stop_and_the_old_one_is_deleted(

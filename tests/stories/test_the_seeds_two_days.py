@@ -2,29 +2,20 @@
 
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 
 from orchestrator.core.states import JobState
 from orchestrator.services import acts
 from tests.stories.emulated import CREATOR, as_twins, assert_same_index
-from tests.stories.launching import REPOSITORY
+from tests.stories.launching import type_out
 from tests.stories.world import SEEDS, WHO, World
 
 pytestmark = pytest.mark.story
 
 
 def typed(world: World, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "orchestrator", *words],
-        cwd=REPOSITORY,
-        env=os.environ | world.env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = type_out(*words, env=os.environ | world.env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,10 +18,10 @@ import uvicorn
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.embedded.ports import free_port, listening
-from orchestrator.embedded.process import Process
 from orchestrator.web import protocol
 from orchestrator.web.app import create
 from orchestrator.web.protocol import Impatient
+from tests.stories.launching import warm
 from tests.tenancy.conftest import SMALL, MakeIndex
 from vecfleet.settings import Settings
 from vecfleet.tenancy import PineconeDelphiClient
@@ -30,7 +29,6 @@ from vecfleet.tenancy.api.bodies import check_shape
 from vecfleet.tenancy.tokens import FILE, TokenFile
 
 pytest_plugins = ["tests.tenancy.conftest"]
-REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0
 MB = 1_000_000
 OPERATOR = "the token of the settings"
@@ -68,9 +66,8 @@ def process(
         "OPERATOR_TOKEN": OPERATOR,
         "USE_DELPHI_NAMESPACES": "true",
     }
-    command = [sys.executable, "-m", "orchestrator", "serve", "--port", str(port)]
-    log = tmp_path / "serve.log"
-    started = Process.launch("serve", command, log=log, cwd=REPOSITORY, env={**os.environ, **own}, port=port)
+    words = ("orchestrator", "serve", "--port", str(port))
+    started = warm("serve", *words, log=tmp_path / "serve.log", env={**os.environ, **own}, port=port)
     try:
         started.wait_until(lambda: listening(port), PATIENCE_S)
         yield Served(f"http://127.0.0.1:{port}", port, TokenFile(tmp_path / FILE), started.pid)

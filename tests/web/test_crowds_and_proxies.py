@@ -3,7 +3,6 @@
 import http.client
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,16 +19,15 @@ import uvicorn
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli import serving
 from orchestrator.embedded.ports import free_port, listening
-from orchestrator.embedded.process import Process
 from orchestrator.ledger.database import Database
 from orchestrator.web import app, applications
+from tests.stories.launching import warm
 from tests.tenancy.conftest import SMALL, MakeIndex
 from vecfleet.settings import Settings
 from vecfleet.tenancy import PineconeDelphiClient
 from vecfleet.tenancy.tokens import FILE, TokenFile
 
 pytest_plugins = ["tests.tenancy.conftest"]
-REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0
 OPERATOR = "the token of the settings"
 SIGNED = {"Authorization": f"Bearer {OPERATOR}"}
@@ -199,10 +197,8 @@ def service(settings: Settings, folder: Path, *options: str) -> Iterator[int]:
         "PINECONE_API_KEY": "none",
         "OPERATOR_TOKEN": OPERATOR,
     }
-    command = [sys.executable, "-m", "orchestrator", "serve", "--port", str(port), *options]
-    started = Process.launch(
-        "serve", command, log=folder / "serve.log", cwd=REPOSITORY, env={**os.environ, **own}, port=port
-    )
+    words = ("orchestrator", "serve", "--port", str(port), *options)
+    started = warm("serve", *words, log=folder / "serve.log", env={**os.environ, **own}, port=port)
     try:
         started.wait_until(lambda: listening(port), PATIENCE_S)
         yield port
