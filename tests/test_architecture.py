@@ -284,7 +284,7 @@ def test_only_the_ledger_knows_the_tables() -> None:
 STATEMENTS = {"select", "insert", "update", "delete", "text"}
 STATEMENTS_ELSEWHERE = {
     "orchestrator/dispatcher.py": "asks the database for its clock",
-    "orchestrator/services/guard_facts.py": "asks the database for its clock",
+    "orchestrator/services/refusals.py": "asks the database for its clock",
     "orchestrator/doctor.py": "asks the server for its version, clock and session",
     "orchestrator/schema.py": "takes the lock under which the schema is upgraded",
     "migrations/postgres_rows.py": "reads the user's own tables for the ownership look-up",

@@ -15,7 +15,7 @@ from orchestrator.core.wording import another_plan, counted
 from orchestrator.ledger import jobs
 from orchestrator.ledger import parked as parking
 from orchestrator.ledger.parked import Parked, ParkedBatch
-from orchestrator.services import guard_facts, left_behind
+from orchestrator.services import left_behind, refusals
 from orchestrator.services.left_behind import MuchLeftBehind
 from vecfleet.errors import BadInput
 
@@ -27,7 +27,7 @@ def park_list(
 ) -> None:
     """List what is set aside: first by reason, then record by record and batch by batch."""
     with fleet() as parts, parts.database.begin() as connection:
-        open_yet = jobs.get(connection, job).state in guard_facts.RETRIED
+        open_yet = jobs.get(connection, job).state in refusals.RETRIED
         groups, total = parking.groups(connection, job), parking.count(connection, job)
         records, batches = parking.records(connection, job, limit), parking.batches(connection, job)
         conflicting = parking.conflicting(connection, job) if open_yet else 0

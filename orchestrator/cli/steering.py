@@ -16,7 +16,7 @@ from orchestrator.core.states import JobState
 from orchestrator.core.wording import counted, given_up, leading, not_found_by_readers, to_be_dropped
 from orchestrator.ledger import jobs, moves
 from orchestrator.ledger.routes import JobRoute
-from orchestrator.services import acts, counts, guard_facts
+from orchestrator.services import acts, counts, refusals
 from orchestrator.services import cut_over as cutting_over
 from vecfleet.errors import BadInput
 
@@ -161,7 +161,7 @@ def clean_up(
     with fleet() as parts:
         with parts.database.begin() as connection:
             row = jobs.get(connection, job)
-            guard_facts.clean_up(connection, row)
+            refusals.clean_up(connection, row)
             sources = moves.of_job(connection, job)
         say(f"This deletes from the index {row.source.name} what job {job} copied and verified:")
         say_table(
@@ -199,7 +199,7 @@ def roll_back(
         totals = look(parts, job, namespaces=0).reading.totals
         with parts.database.begin() as connection:
             row = jobs.get(connection, job)
-            guard_facts.roll_back(connection, row)
+            refusals.roll_back(connection, row)
             targets = moves.targets_of_job(connection, job)
         written = counted(totals.written, "record", "records")
         say(
@@ -237,8 +237,8 @@ def cancel(job: JobId, yes: Yes = False) -> None:
         totals = look(parts, job, namespaces=0).reading.totals
         with parts.database.begin() as connection:
             row = jobs.get(connection, job)
-            guard_facts.cancel(connection, row)
-            deleting = guard_facts.cleaned_any(connection, row)
+            refusals.cancel(connection, row)
+            deleting = refusals.cleaned_any(connection, row)
         say(given_up(job, totals.written, deleting=deleting))
         confirm("Cancel it?", yes=yes)
         acts.cancel(parts.database, job, who())

@@ -2,7 +2,7 @@
 
 acts          the acts of a person on a job: pause, verify, cut over, clean up, roll back
 left_behind   decides that parked records stay behind, or takes the decision back
-guard_facts   the facts that the guards decide on, read from the job table
+refusals      refuses an act that may not be done on a job now
 apply         makes a job from a reviewed plan
 cut_over      moves readers and the aliases that lead to them
 counts        the service's own count of each target

@@ -17,7 +17,7 @@ from orchestrator.ledger import audit, batches, checks, cleanup, jobs, moves, pa
 from orchestrator.ledger.audit import COMMENT
 from orchestrator.ledger.database import NOW, Database
 from orchestrator.ledger.routes import JobRoute
-from orchestrator.services import guard_facts, hooks
+from orchestrator.services import hooks, refusals
 from vecfleet.errors import BadInput, Refused
 from vecfleet.tenancy.routes import share_of
 
@@ -36,7 +36,7 @@ def pause(database: Database, job_id: int, who: str, reason: str = "a person ask
 def pause_in(connection: sa.Connection, job: Job, who: str, reason: str) -> None:
     if job.state in (JobState.PAUSING, JobState.PAUSED):
         return
-    guard_facts.pause(connection, job)
+    refusals.pause(connection, job)
     jobs.advance(connection, job.id, job.state, JobState.PAUSING, reason=reason, resume_to=job.state)
     audit.note(connection, who, "pause", job.id, reason=reason)
 
@@ -45,7 +45,7 @@ def resume(database: Database, job_id: int, who: str) -> None:
     """Go on where the pause interrupted the job."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        guard_facts.resume(connection, job)
+        refusals.resume(connection, job)
         assert job.resume_to is not None
         if job.resume_to is JobState.CLEANING:
             cleanup.prove_again(connection, job_id)
@@ -57,7 +57,7 @@ def cancel(database: Database, job_id: int, who: str) -> None:
     """Give the job up: batches in flight end, and nothing is removed. `roll_back` removes the written records."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        guard_facts.cancel(connection, job)
+        refusals.cancel(connection, job)
         jobs.advance(connection, job_id, job.state, JobState.CANCELLING, reason=f"cancelled by {who}")
         audit.note(connection, who, "cancel", job_id)
 
@@ -66,7 +66,7 @@ def finish(database: Database, job_id: int, who: str) -> None:
     """End a proven job and keep both sides: nothing is deleted, and other jobs may use its namespaces."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        guard_facts.finish(connection, job)
+        refusals.finish(connection, job)
         jobs.advance(connection, job_id, job.state, JobState.FINISHED, reason=f"finished by {who}: both sides stay")
         audit.note(connection, who, "finish", job_id)
 
@@ -88,7 +88,7 @@ def retry(database: Database, job_id: int, who: str, what: str, only: Sequence[i
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        guard_facts.retry(connection, job)
+        refusals.retry(connection, job)
         count = 0
         if what in ("failed", "all"):
             count += _retry_batches(connection, job_id, only)
@@ -99,7 +99,7 @@ def retry(database: Database, job_id: int, who: str, what: str, only: Sequence[i
             raise Refused(
                 f"job {job_id} has no {what} batches to retry",
                 code="nothing-to-retry",
-                next_step=guard_facts.status(job_id),
+                next_step=refusals.status(job_id),
             )
         if job.state is JobState.NEEDS_ATTENTION:
             jobs.advance(connection, job_id, job.state, _state_for_retry(connection, job))
@@ -136,10 +136,10 @@ def verify(database: Database, job_id: int, who: str, level: Level | None = None
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        guard_facts.verify(connection, job, level)
-        if guard_facts.is_within_clean_up(job):
+        refusals.verify(connection, job, level)
+        if refusals.is_within_clean_up(job):
             passes.leave_cleaning(connection, job_id)
-        targets = checks.targets_of_moves(connection, job_id, guard_facts.NOT_CLEANED)
+        targets = checks.targets_of_moves(connection, job_id, refusals.NOT_CLEANED)
         checks.restart(connection, targets, level)
         if job.state is not JobState.COPIED:
             jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=f"{who} asked for a verification")
@@ -154,8 +154,8 @@ def another_pass(database: Database, job_id: int, who: str) -> int:
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        guard_facts.another_pass(connection, job)
-        if guard_facts.is_within_clean_up(job) and not passes.leave_cleaning(connection, job_id):
+        refusals.another_pass(connection, job)
+        if refusals.is_within_clean_up(job) and not passes.leave_cleaning(connection, job_id):
             raise Refused(
                 "a deletion of every source that is left was sent: a pass might take its effect for deletions by the "
                 "application",
@@ -182,7 +182,7 @@ def cut_over_in(connection: sa.Connection, job: Job, percent: int, who: str) -> 
             f"{percent} % is not a share of twins",
             next_step=f"give a whole number from 1 to 100; back to 0: `vecfleet reverse {job.id}`",
         )
-    guard_facts.cut_over(connection, job, percent)
+    refusals.cut_over(connection, job, percent)
     if percent > job.cut_over_percent:
         hooks.use(connection, job, hooks.require(connection, job, Hook.BEFORE_CUT_OVER, who, percent))
     every = routes.ensure(connection, job)
@@ -211,7 +211,7 @@ def reverse(database: Database, job_id: int, who: str) -> list[JobRoute]:
     """Move all readers back to the old side, in any state of the job until a deletion of a source was sent."""
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        guard_facts.reverse(connection, job)
+        refusals.reverse(connection, job)
         return reverse_in(connection, job, who)
 
 
@@ -239,7 +239,7 @@ def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None
 
 
 def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) -> None:
-    guard_facts.clean_up(connection, job)
+    refusals.clean_up(connection, job)
     allowed = hooks.require(connection, job, Hook.BEFORE_CLEAN_UP, who)
     hooks.require_two(connection, TwoPersons.CLEAN_UP, str(job.id), who, f"vecfleet cleanup {job.id}", job.id)
     hooks.use(connection, job, allowed)
@@ -261,7 +261,7 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
         raise BadInput(f"changed records can be kept, not {changed!r}", next_step="`--changed keep`")
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        guard_facts.roll_back(connection, job)
+        refusals.roll_back(connection, job)
         if job.state in JOB_ENDED:
             claim_again(connection, job)
         jobs.change(connection, job_id, changed_records=changed)

@@ -13,7 +13,7 @@ from orchestrator.core.states import JobState
 from orchestrator.ledger import jobs, rollout, routes
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import JobRoute
-from orchestrator.services import acts, guard_facts, hooks
+from orchestrator.services import acts, hooks, refusals
 from vecfleet.stores.base import Aliased
 from vecfleet.tenancy.shadow_reads import Evidence
 
@@ -106,7 +106,7 @@ def note_evidence(database: Database, job_id: int, evidence: Evidence) -> list[s
         rollout.add_evidence(connection, job_id, evidence)
         step = rollout.current(connection, job_id)
         bad = complaints(step.evidence) if step is not None else []
-        movable = job.state in (JobState.VERIFIED, JobState.CUT_OVER) and not guard_facts.cleaned_any(connection, job)
+        movable = job.state in (JobState.VERIFIED, JobState.CUT_OVER) and not refusals.cleaned_any(connection, job)
         if not bad or not movable or job.plan.policies.bad_step != "reverse":
             return []
         acts.reverse_in(connection, job, "policy", reason="; ".join(bad))

@@ -13,7 +13,7 @@ from orchestrator.core.states import JobState
 from orchestrator.core.wording import counted
 from orchestrator.ledger import audit, jobs, moves, parked
 from orchestrator.ledger.database import Database
-from orchestrator.services import guard_facts
+from orchestrator.services import refusals
 from vecfleet.errors import Refused
 
 # A job that stopped in one of these states may wait for a decision about records.
@@ -61,7 +61,7 @@ def accept_batches(database: Database, job_id: int, who: str, batch_ids: list[in
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        guard_facts.accept_batches(connection, job, batch_ids)
+        refusals.accept_batches(connection, job, batch_ids)
         count = _confirmed_count(connection, job, parked.accept_batches(connection, job_id, who, batch_ids), confirmed)
         _go_on(connection, job)
         audit.note(connection, who, "park accept", job_id, records=count, batches=batch_ids or "all")
@@ -75,7 +75,7 @@ def undo(database: Database, job_id: int, who: str, record_ids: list[str] | None
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
-        guard_facts.undo_left_behind(connection, job)
+        refusals.undo_left_behind(connection, job)
         count = parked.undo(connection, job_id, record_ids).total()
         if count == 0:
             raise Refused(

@@ -11,7 +11,7 @@ from orchestrator.core.wording import counted, given_up, leading, not_found_by_r
 from orchestrator.ledger import jobs
 from orchestrator.ledger import moves as moving
 from orchestrator.ledger.routes import JobRoute
-from orchestrator.services import acts, cut_over, guard_facts, left_behind
+from orchestrator.services import acts, cut_over, left_behind, refusals
 from orchestrator.services.left_behind import MuchLeftBehind
 from vecfleet.errors import BadInput, Refused
 
@@ -109,7 +109,7 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
             return Confirmation(
                 name,
                 "Cancel: give the job up for good",
-                given_up(job.id, written, deleting=guard_facts.cleaned_any(connection, job)),
+                given_up(job.id, written, deleting=refusals.cleaned_any(connection, job)),
                 (),
                 0,
                 None,
@@ -148,7 +148,7 @@ def against(
         if glance and name in _AT_A_GLANCE:
             _AT_A_GLANCE[name](connection, job)
         elif percent is not None:
-            guard_facts.cut_over(connection, job, percent)
+            refusals.cut_over(connection, job, percent)
         else:
             _GUARDS[name](connection, job)
     except Refused as refusal:
@@ -157,19 +157,19 @@ def against(
 
 
 _GUARDS: Mapping[str, Callable[[sa.Connection, Job], None]] = {
-    "pause": guard_facts.pause,
-    "resume": guard_facts.resume,
-    "retry": guard_facts.retry,
-    "undo": guard_facts.undo_left_behind,
-    "verify": guard_facts.verify,
-    "reverse": guard_facts.reverse,
-    "cleanup": guard_facts.clean_up,
-    "rollback": guard_facts.roll_back,
-    "finish": guard_facts.finish,
-    "cancel": guard_facts.cancel,
+    "pause": refusals.pause,
+    "resume": refusals.resume,
+    "retry": refusals.retry,
+    "undo": refusals.undo_left_behind,
+    "verify": refusals.verify,
+    "reverse": refusals.reverse,
+    "cleanup": refusals.clean_up,
+    "rollback": refusals.roll_back,
+    "finish": refusals.finish,
+    "cancel": refusals.cancel,
 }
 _AT_A_GLANCE: Mapping[str, Callable[[sa.Connection, Job], None]] = {
-    "cleanup": guard_facts.clean_up_by_state,
+    "cleanup": refusals.clean_up_by_state,
     "cutover": lambda connection, job: None,  # the page offers it only in the one state that permits it
 }
 

@@ -1,7 +1,7 @@
-"""Facts for the guards, read from the job table before a person's act.
+"""Refusals: each function raises Refused if the act of its name may not be done on a job now. They write nothing.
 
-Each function raises Refused if its act may not be done, and writes nothing. `acts` asks right before the act; the page
-asks before it offers the button. While the job's row is locked, the answer holds until the transaction ends.
+They read the facts from the job table and ask the guards. `acts` asks right before the act; the page asks before it
+offers the button. While the job's row is locked, the answer holds until the transaction ends.
 """
 
 from collections.abc import Sequence
