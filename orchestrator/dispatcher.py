@@ -101,12 +101,14 @@ class Dispatcher:
         remembered: Remembered | None = None,
         seals: Seals | None = None,
         lease_s: float = 60.0,
+        declare: Callable[[sa.Connection], None] = lambda connection: None,
     ) -> None:
         self.database = database
         self.remembered = remembered or Remembered()
         self.celery = celery
         self.counted = counted
         self.lease_s = lease_s
+        self._declare = declare
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{random.randrange(2**32):08x}"
         self.stopping = threading.Event()
         self._hurries = False
@@ -160,7 +162,6 @@ class Dispatcher:
             self._reap(live)
             self._reaped = time.monotonic()
         wakeups: list[Wakeup] = []
-        sent = 0
         self._hurries = False
         try:
             for job_id in live:
@@ -172,14 +173,14 @@ class Dispatcher:
     def _look_for_losses(self, connection: sa.Connection) -> tuple[Look, int]:
         """Check whether the job table has lost commits; if it has, every live job pauses and says so.
 
-        Runs in the transaction that approves the server. Dies before its commit: the next look finds the same.
+        Declares what an older copy may lack, and approves the server, in one transaction: else the next look does.
         """
         look = continuity.look(connection)
         if self.remembered.knows(look):
             return look, look.sequence
+        self._declare(connection)
         highest = self.remembered.highest(look.lineage)
-        why = lost(look, highest)
-        if why is not None:
+        if (why := lost(look, highest)) is not None:
             log.error("the job table may have lost commits", jobs=doubts.doubt(connection, why, self.lease_s), why=why)
         elif look.server.is_other_timeline_than(look.server_before):
             audit.note(connection, "fleet", "fail-over", None, timeline=look.server.timeline)
@@ -214,9 +215,8 @@ class Dispatcher:
         with self.database.begin() as connection:
             reason = jobs.reason_of(connection, job_id)
             if not (reason or "").startswith(_STUCK):
-                jobs.set_reason(
-                    connection, job_id, f"{_STUCK} {error}; its log has the whole of it{_BEFORE}{reason or ''}"
-                )
+                why = f"{_STUCK} {error}; its log has the whole of it{_BEFORE}{reason or ''}"
+                jobs.set_reason(connection, job_id, why)
 
     def _tend(self, job_id: int) -> list[Wakeup]:
         """Let one job take its next step, then fill its window."""

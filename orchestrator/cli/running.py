@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -49,7 +50,7 @@ def dispatcher() -> None:
         if parts.settings.redis_url is None:
             raise BadInput("REDIS_URL is not set", next_step=JOIN)
         logs.configure(parts.settings)
-        hooks = hooks_file.read(parts.settings)
+        file = hooks_file.read(parts.settings)
         tracing.start(parts.settings, "dispatcher")
         redis_url = parts.settings.redis_url.get_secret_value()
         remembered = Remembered(redis_url, parts.settings.vecfleet_home)
@@ -60,13 +61,17 @@ def dispatcher() -> None:
             remembered,
             Seals.of(parts.settings.audit_key),
             parts.settings.lease_seconds,
+            partial(hooks_file.declare, file=file),
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: process.stop())
         err.print("the dispatcher runs; Ctrl-C stops it, and jobs go on when another starts")
-        # Without a file it leaves hooks and notices to the dispatchers that have one.
-        beside = {**notices.steps(parts, hooks), **hook_calls.steps(parts, hooks)} if hooks is not None else {}
-        with repeating(beside | kept_vectors.steps(parts)):
+        beside = kept_vectors.steps(parts)
+        if file is not None:  # whether it leads or not
+            with parts.database.begin() as connection:
+                hooks_file.declare(connection, file)
+            beside |= notices.steps(parts, file) | hook_calls.steps(parts, file)
+        with repeating(beside):
             process.run()
 
 

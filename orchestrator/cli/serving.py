@@ -8,6 +8,7 @@ import typer
 
 from orchestrator.cli.output import Json, err, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet
+from orchestrator.core.two_persons import UNNAMED
 from orchestrator.telemetry import logs, tracing
 from vecfleet import names
 from vecfleet.errors import BadInput
@@ -74,7 +75,7 @@ def token_create(
     creator: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="Whose records it reaches; may be repeated.")
     ] = None,
-    user: Annotated[str, typer.Option(help="Who holds it, for the audit.")] = "an application",
+    user: Annotated[str, typer.Option(help="Who holds it, for the audit.")] = UNNAMED,
     role: Annotated[
         Literal["user", "service", "evidence", "fencing", "operator", "viewer", "read", "operate", "approve", "admin"],
         typer.Option(

@@ -1,8 +1,10 @@
 """Commands over an index as a whole: back it up, wipe it, decommission it."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated
 
+import sqlalchemy as sa
 import typer
 
 from orchestrator.bootstrap import Fleet
@@ -10,14 +12,18 @@ from orchestrator.cli.erasing import Yes
 from orchestrator.cli.output import Json, confirm_by_typing, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, wait, wait_for_reads, who
 from orchestrator.core.guards import DecommissionFacts, against_decommission
+from orchestrator.core.hooks import Hook
 from orchestrator.core.model import Job
 from orchestrator.core.states import JobState
+from orchestrator.core.two_persons import TwoPersons
 from orchestrator.core.wording import counted, in_namespaces
 from orchestrator.ledger import whole_indexes
+from orchestrator.ledger.consents import Agreement
+from orchestrator.services import hooks as leave
 from orchestrator.services.erase import exporter
 from orchestrator.services.exports import unlike
 from vecfleet.errors import BadInput, Objection, Refused, WrongKind
-from vecfleet.stores.base import Backup, Backups, Index, Removing
+from vecfleet.stores.base import Backup, Backups, Index, IndexInfo, Removing
 from vecfleet.tenancy import erasing, finding
 
 LIMITS = (
@@ -126,10 +132,13 @@ def wipe(
         opened = parts.store.open(parts.store.describe(index))
         with parts.database.begin() as connection:
             whole_indexes.require_unused(connection, index, opened.info.host)
+            leave.require_no_hook(connection, Hook.BEFORE_CLEAN_UP)
         namespaces = finding.everything(opened)
         records = sum(namespace.count for namespace in namespaces)
         say(f"This deletes {in_namespaces(records, len(namespaces))} of the index {index}.")
         confirm_by_typing(index, yes=yes)
+        agree = partial(_agree, index=opened.info, step=f"vecfleet wipe --index {index}")
+        leave.with_leave(parts.database, agree)
         wait_for_reads(opened, parts.settings.freshness_wait_seconds, _STOPPED)
         _require_as_shown(opened, namespaces)
         if export is not None:
@@ -147,6 +156,8 @@ def wipe(
             say(f"exported, and read back: {exported:,} records to {export}")
             _require_as_shown(opened, namespaces)
         with parts.database.begin() as connection:
+            leave.require_no_hook(connection, Hook.BEFORE_CLEAN_UP)
+            leave.use_two(connection, agree(connection))
             whole_indexes.note_wipe(connection, who(), index, opened.info.host, records, len(namespaces))
         lands_in_s = parts.settings.request_deadline_seconds + parts.settings.freshness_wait_seconds
         left = erasing.delete_all(
@@ -164,6 +175,11 @@ def wipe(
         say_next([f"vecfleet audit {index}"])
     if left:
         raise typer.Exit(_UNCONFIRMED)
+
+
+def _agree(connection: sa.Connection, index: IndexInfo, step: str) -> Agreement | None:
+    """Return the agreement of two persons on this command about an index, where clean-ups need two."""
+    return leave.require_two(connection, TwoPersons.CLEAN_UP, f"{step} at {index.host}", who(), step)
 
 
 def _require_as_shown(index: Index, shown: list[finding.TenantPlace]) -> None:
@@ -200,10 +216,13 @@ def decommission(
         say(f"way back: {backups} backups of it are kept; what was in it is where the jobs took it")
         confirm_by_typing(index, yes=yes)
         info = store.describe(index)
+        agree = partial(_agree, index=info, step=f"vecfleet decommission {index}")
+        leave.with_leave(parts.database, agree)
         wait_for_reads(store.open(info), parts.settings.freshness_wait_seconds, _STOPPED)
         _facts(parts, store, index)  # again: the person took their time to answer, and reads may have lagged before
         host = info.host
         with parts.database.begin() as connection:
+            leave.use_two(connection, agree(connection))
             whole_indexes.note_decommission(connection, who(), index, host, [job.id for job in moved])
         store.remove(index)
         say(f"{index} is deleted", style="bold")

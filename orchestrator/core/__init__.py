@@ -17,6 +17,7 @@ following   who follows a job's routes
 progress    how far a job is, how fast it goes, why it waits
 next_steps  what a person can type next
 hooks       hooks that may hold a job: their names and the sentences about them
+two_persons  acts that two persons have to ask for, and who counts as one
 notices     changes of state as others are told of them: body, signature, shapes
 wording     sentences that several places share
 """

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.core.model import Job
 
 POLICY = "policy"
-"""Who asks where no person does. A policy asks once; after a refusal only a person asks again."""
+"""Author of an act that the plan asks for. A policy asks a hook once; after a refusal only a person asks again."""
 _WORDS = 300
 
 
@@ -17,15 +17,8 @@ class Hook(StrEnum):
     BEFORE_CLEAN_UP = "before-clean-up"
 
 
-class TwoPersons(StrEnum):
-    """Acts that the operator's file may leave to two persons."""
-
-    CLEAN_UP = "clean-up"
-    ERASURE = "erasure"
-
-
 _ABOUT = re.compile(
-    r"the hook (before-cut-over at (?P<percent>\d+) %|before-clean-up)|a second person for the clean-up"
+    r"the hook (before-cut-over at (?P<percent>\d+) %|before-clean-up)|(a second person|two persons) for the clean-up"
 )
 
 
@@ -40,15 +33,6 @@ def asked(hook: Hook, percent: int | None) -> str:
 
 def held(hook: Hook, percent: int | None, words: str) -> str:
     return f"held by {named(hook, percent)}: {words}"
-
-
-def alone(act: TwoPersons, first: str) -> str:
-    return f"waits for a second person for the {act}: {first} asked for it"
-
-
-def person_of(who: str) -> str:
-    """Return the person of an act's author: whoever holds two tokens is one, and so is one that speaks for others."""
-    return who.partition(" (")[0].partition(", for ")[0]
 
 
 def verb(job_id: int, hook: Hook, percent: int | None) -> str:

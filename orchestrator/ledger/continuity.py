@@ -101,12 +101,13 @@ def approve(connection: sa.Connection, above: int) -> int:
 def require_known_server(connection: sa.Connection) -> None:
     """Raise Busy until a dispatcher has looked at a Postgres that was started or failed over.
 
-    Call it in the transaction that records an intent to delete: an older copy of the job table then records none.
+    Call it in the transaction that records an intent to delete: an older copy of the job table then records none. Call
+    it before you ask what the operator declared, too: an older copy may know of less.
     """
     if connection.execute(sa.select(_ON_AN_UNKNOWN_SERVER)).scalar_one():
         raise Busy(
             "the job table's Postgres was started or failed over, and no dispatcher has looked yet whether it lost "
-            "commits: until then nothing is deleted",
+            "commits: until then nothing is deleted, and no reader moves",
             code="server-unknown",
             next_step="start a dispatcher: `vecfleet dispatcher`",
         )

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from migrations.plan import Level
 from orchestrator.core.freshness import fresh_from, new_side_fresh_from
-from orchestrator.core.hooks import Hook, TwoPersons
+from orchestrator.core.hooks import Hook
 from orchestrator.core.model import Job
 from orchestrator.core.states import JOB_ENDED, CheckState, JobState, MoveState
+from orchestrator.core.two_persons import TwoPersons
 from orchestrator.ledger import audit, batches, checks, cleanup, jobs, moves, parked, passes, rollback, rollout, routes
 from orchestrator.ledger.audit import COMMENT
 from orchestrator.ledger.database import NOW, Database
@@ -240,9 +241,9 @@ def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None
 
 def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) -> None:
     refusals.clean_up(connection, job)
-    allowed = hooks.require(connection, job, Hook.BEFORE_CLEAN_UP, who)
-    hooks.require_two(connection, TwoPersons.CLEAN_UP, str(job.id), who, f"vecfleet cleanup {job.id}", job.id)
-    hooks.use(connection, job, allowed)
+    step = f"vecfleet cleanup {job.id}"
+    agreed = hooks.require_two(connection, TwoPersons.CLEAN_UP, str(job.id), who, step, job.id)
+    hooks.use(connection, job, hooks.require(connection, job, Hook.BEFORE_CLEAN_UP, who), agreed)
     every = moves.of_job(connection, job.id, [MoveState.VERIFIED])
     one_by_one = [move.id for move in every if by_ids or move.keeps_some or move.clean_mode == "by_ids"]
     jobs.advance(connection, job.id, job.state, JobState.CLEANING)

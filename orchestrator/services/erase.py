@@ -16,9 +16,10 @@ import sqlalchemy as sa
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from migrations.plan import read_plan
-from orchestrator.core.hooks import TwoPersons
 from orchestrator.core.redaction import Traces, Words
+from orchestrator.core.two_persons import TwoPersons
 from orchestrator.ledger import anonymise, audit, embeddings, erasures, ownership
+from orchestrator.ledger.consents import Agreement
 from orchestrator.ledger.database import Database
 from orchestrator.services import erase_guards, hooks
 from orchestrator.services.erase_redis import forget_in_redis
@@ -59,12 +60,13 @@ class JobTableBooks:
         with self._database.begin() as connection:
             return bool(erasures.fenced(connection, subjects))
 
+    def require_leave(self, tenant: Tenant, who: str) -> None:
+        """Raise Refused if `begin` would, before anything is made for the erasure."""
+        hooks.with_leave(self._database, lambda connection: _leave_to_begin(connection, tenant, who))
+
     def begin(self, tenant: Tenant, who: str) -> Begun:
         def raise_fence(connection: sa.Connection) -> int:
-            _require_its_name(connection, tenant)
-            if not erasures.fenced(connection, subjects_of(tenant)):  # else it was begun, and is done again
-                step = "vecfleet forget, with the same names"
-                hooks.require_two(connection, TwoPersons.ERASURE, subject_of(tenant), who, step)
+            hooks.use_two(connection, _leave_to_begin(connection, tenant, who))
             return erasures.begin(connection, subject_of(tenant), who)
 
         number = hooks.with_leave(self._database, raise_fence)
@@ -165,6 +167,15 @@ class JobTableBooks:
         """Delete the vectors of its texts, apart from the tables: a worker locks its batch first, then vectors."""
         with self._database.begin() as connection:
             return embeddings.forget(connection, subject_of(tenant))
+
+
+def _leave_to_begin(connection: sa.Connection, tenant: Tenant, who: str) -> Agreement | None:
+    """Return the agreement of two persons; None if one is enough, or the erasure was begun and is done again."""
+    _require_its_name(connection, tenant)
+    if erasures.fenced(connection, subjects_of(tenant)):
+        return None
+    step = "vecfleet forget, with the same names"
+    return hooks.require_two(connection, TwoPersons.ERASURE, subject_of(tenant), who, step)
 
 
 def _require_its_name(connection: sa.Connection, tenant: Tenant) -> None:

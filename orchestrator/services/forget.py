@@ -53,13 +53,17 @@ def erase(
 ) -> erasing.Erased:
     """Erase the tenant there, and on our own side; `export` is a folder for a copy that is made first.
 
-    Dies at any line: the fence stands, and the next erasure of this tenant finds what is left.
+    Dies at any line: the fence stands, and the next erasure of this tenant finds what is left. A refusal makes no
+    folder: the same command may be typed again.
     """
+    books = JobTableBooks(parts.database, parts.settings)
+    if export is not None:
+        books.require_leave(tenant, who)
     into = parts.folders.open(parts.folders.hand_out(export, places.indexes[0].info)) if export is not None else None
     return erasing.erase(
         [*places.indexes, *places.exports],
         tenant,
-        books=JobTableBooks(parts.database, parts.settings),
+        books=books,
         who=who,
         export=exporter(into) if into is not None else None,
         repoint=repoint,

@@ -20,25 +20,20 @@ import orjson
 from orchestrator.bootstrap import Fleet
 from orchestrator.core import notices as shapes
 from orchestrator.core.hooks import Hook, in_its_words
-from orchestrator.ledger import consents, hooks
+from orchestrator.ledger import hooks
 from orchestrator.ledger.database import Database
 from orchestrator.services.background import Step
 from orchestrator.services.hooks_file import CommandHook, HooksFile, WebHook
 
 _HEARD_BYTES = 4_096
+_READ_AT_ONCE = 65_536
 _GIVEN = ("PATH", "LANG", "LC_ALL", "TZ", "HOME")
 # Longer than a hook and the record of its answer may take; then its dispatcher is dead.
 _BEYOND_ITS_TIME_S = 30.0
 
 
 def steps(parts: Fleet, file: HooksFile) -> dict[str, Step]:
-    """Let the hooks of the file, and no other, hold jobs. Return the step that asks each.
-
-    What the file leaves to two persons needs them from here on.
-    """
-    with parts.database.begin() as connection:
-        consents.declare(connection, file.two_persons)
-        hooks.declare(connection, {hook: entry.timeout_seconds for hook, entry in file.hooks.items()})
+    """Return the step that asks each hook of the file."""
     return {f"hook {hook}": partial(answer_next, parts.database, hook, entry) for hook, entry in file.hooks.items()}
 
 
@@ -89,14 +84,14 @@ def _run(hook: CommandHook, body: bytes) -> tuple[bool, str]:
 
 
 def _heard(process: subprocess.Popen[bytes], deadline: float) -> bytes:
-    """Return the first words of a command: until it ends, until its time is over, or until there are enough."""
+    """Return the first words of a command that ends or whose time is over; read the others, or it could not go on."""
     assert process.stdout is not None
     pipe, said = process.stdout.fileno(), b""
-    while len(said) < _HEARD_BYTES and select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        part = os.read(pipe, _HEARD_BYTES - len(said))
+    while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        part = os.read(pipe, _READ_AT_ONCE)
         if not part:
             break
-        said += part
+        said = (said + part)[:_HEARD_BYTES]
     return said
 
 

@@ -9,9 +9,11 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from orchestrator.core.hooks import POLICY, Hook, TwoPersons, alone, asked, held, person_of, verb, way_on
+from orchestrator.core.hooks import POLICY, Hook, asked, held, verb, way_on
 from orchestrator.core.model import Job
-from orchestrator.ledger import consents, hooks, jobs, leadership
+from orchestrator.core.two_persons import TwoPersons, alone, other_person, person_of
+from orchestrator.ledger import consents, continuity, hooks, jobs, leadership
+from orchestrator.ledger.consents import Agreement
 from orchestrator.ledger.database import Database
 from vecfleet.errors import Refused
 
@@ -23,7 +25,7 @@ _LOOKS_EVERY_S = 0.1
 Result = TypeVar("Result")
 
 
-class Held(Refused):
+class LeaveMissing(Refused):
     """A hook holds the act, or the lack of a second person. `call` is the question that no hook has answered yet."""
 
     def __init__(self, message: str, job_id: int | None, next_step: str, code: str, call: int | None = None) -> None:
@@ -34,8 +36,10 @@ class Held(Refused):
 def require(connection: sa.Connection, job: Job, hook: Hook, who: str, percent: int | None = None) -> hooks.Call | None:
     """Return the hook's answer that allows this act, for `use`; None if there is no such hook.
 
-    Raises Held otherwise, with a new question to the hook on record: commit it. A policy puts none after a refusal.
+    Raises LeaveMissing otherwise, with a new question to the hook on record: commit it. A policy puts none after a
+    refusal. Raises Busy on a job table that was put back: it may know of fewer hooks than there are.
     """
+    continuity.require_known_server(connection)
     if hooks.timeout_s(connection, hook) is None:
         return None
     call = hooks.latest(connection, job.id, hook, percent)
@@ -46,33 +50,64 @@ def require(connection: sa.Connection, job: Job, hook: Hook, who: str, percent: 
     waits = call is not None and call.answer == hooks.ASKED
     call_id = call.id if call is not None and waits else hooks.ask(connection, job.id, hook, percent, who)
     step = f"once it has answered: `{verb(job.id, hook, percent)}`"
-    raise Held(asked(hook, percent), job.id, step, "hook-asked", call_id)
-
-
-def use(connection: sa.Connection, job: Job, allowed: hooks.Call | None) -> None:
-    """Use up an answer once nothing else holds the act, in the act's transaction."""
-    if allowed is not None:
-        hooks.use(connection, allowed)
-    if way_on(job.id, job.reason) is not None:
-        jobs.set_reason(connection, job.id, None)
+    raise LeaveMissing(asked(hook, percent), job.id, step, "hook-asked", call_id)
 
 
 def require_two(
     connection: sa.Connection, act: TwoPersons, subject: str, who: str, step: str, job_id: int | None = None
-) -> None:
-    """Let an act go on if one person is enough for it, or if another person has asked for it within a day.
+) -> Agreement | None:
+    """Return the agreement of two persons, for `use`; None if one is enough for this act.
 
-    Raises Held otherwise, with who asked first on record: commit it. `step`: what the second person types.
+    Raises LeaveMissing otherwise, with who asked on record: commit it. Raises Refused, and records nothing, if `who`
+    names no person. `step`: what the second person types. Raises Busy as `require` does.
     """
+    continuity.require_known_server(connection)
     if not consents.needed(connection, act):
-        return
-    first = consents.first(connection, act, subject)
-    if first is not None and person_of(first) != person_of(who):
-        consents.use(connection, act, subject, who, job_id, first)
-        return
-    if first is None:
+        return None
+    asked_by = consents.asked(connection, act, subject)
+    other = other_person(who, asked_by)
+    if other is not None:
+        return Agreement(act, subject, first=other, second=who)
+    if who == POLICY:
+        raise Refused(alone(act, asked_by), code="second-person", next_step=f"two persons ask for it: `{step}`")
+    person = person_of(who)
+    if person is None:
+        raise Refused(
+            f"two persons have to ask for this {act}, and {who!r} names none of them",
+            code="no-person",
+            next_step="use a token with your name, made by `vecfleet token create --role operator --user NAME`, "
+            f"or type `{step}`",
+        )
+    if person not in map(person_of, asked_by):
         consents.ask(connection, act, subject, who, job_id)
-    raise Held(alone(act, first or who), job_id, f"somebody else asks for it, too: `{step}`", "second-person")
+        asked_by = [who]
+    raise LeaveMissing(alone(act, asked_by), job_id, f"somebody else asks for it, too: `{step}`", "second-person")
+
+
+def use(connection: sa.Connection, job: Job, allowed: hooks.Call | None, agreed: Agreement | None = None) -> None:
+    """Use up what allows an act on a job once nothing else holds it, in the act's transaction."""
+    if allowed is not None:
+        hooks.use(connection, allowed)
+    use_two(connection, agreed, job.id)
+    if way_on(job.id, job.reason) is not None:
+        jobs.set_reason(connection, job.id, None)
+
+
+def use_two(connection: sa.Connection, agreed: Agreement | None, job_id: int | None = None) -> None:
+    """Use up the agreement of two persons, in the act's transaction. None: one was enough."""
+    if agreed is not None:
+        consents.use(connection, agreed, job_id)
+
+
+def require_no_hook(connection: sa.Connection, hook: Hook) -> None:
+    """Refuse an act that deletes and belongs to no job where the hook holds clean-ups: it is asked about jobs alone."""
+    continuity.require_known_server(connection)
+    if hooks.timeout_s(connection, hook) is not None:
+        raise Refused(
+            f"the hook {hook} holds what deletes, and cannot be asked about this: it belongs to no job",
+            code="hook-unaskable",
+            next_step=f"if it is meant, start the dispatcher with a file without {hook}, and put it back afterwards",
+        )
 
 
 def with_leave(database: Database, act: Callable[[sa.Connection], Result]) -> Result:
@@ -82,7 +117,7 @@ def with_leave(database: Database, act: Callable[[sa.Connection], Result]) -> Re
     """
     try:
         return _attempt(database, act)
-    except Held as question:
+    except LeaveMissing as question:
         if question.call is None:
             raise
         _wait(database, question, question.call)
@@ -94,15 +129,15 @@ def _attempt(database: Database, act: Callable[[sa.Connection], Result]) -> Resu
     with database.begin() as connection:
         try:
             return act(connection)
-        except Held as question:
+        except LeaveMissing as question:
             if question.job_id is not None:
                 jobs.set_reason(connection, question.job_id, question.message)
             put = question
     raise put
 
 
-def _wait(database: Database, question: Held, call_id: int) -> None:
-    """Return once the hook allows it. Raises Held with its words, or if it has not answered."""
+def _wait(database: Database, question: LeaveMissing, call_id: int) -> None:
+    """Return once the hook allows it. Raises LeaveMissing with its words, or if it has not answered."""
     with database.begin() as connection:
         call = hooks.get(connection, call_id)
         seconds = min((hooks.timeout_s(connection, call.hook) or 0.0) + _TAKEN_WITHIN_S, _WAITS_S)
@@ -121,6 +156,6 @@ def _wait(database: Database, question: Held, call_id: int) -> None:
         raise question
 
 
-def _refused(call: hooks.Call) -> Held:
+def _refused(call: hooks.Call) -> LeaveMissing:
     step = f"once it may go on: `{verb(call.job_id, call.hook, call.percent)}` asks the hook again"
-    return Held(held(call.hook, call.percent, call.words or ""), call.job_id, step, "hook-refused")
+    return LeaveMissing(held(call.hook, call.percent, call.words or ""), call.job_id, step, "hook-refused")

@@ -1,6 +1,7 @@
 """The file of VECFLEET_HOOKS: who is told of changes of state, and hooks that may hold a job.
 
-The dispatcher reads it when it starts.
+The dispatcher reads it when it starts, and declares what it says: then, and with each server of the job table that it
+approves, which may be an older copy.
 
     two_persons = ["clean-up", "erasure"]
 
@@ -22,10 +23,13 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+import sqlalchemy as sa
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter
 
-from orchestrator.core.hooks import Hook, TwoPersons
+from orchestrator.core.hooks import Hook
 from orchestrator.core.notices import EVENTS, SECRET
+from orchestrator.core.two_persons import TwoPersons
+from orchestrator.ledger import consents, hooks, notices
 from vecfleet.private import read_private
 from vecfleet.settings import Settings
 
@@ -140,3 +144,15 @@ def read(settings: Settings) -> HooksFile | None:
     if settings.vecfleet_hooks is None:
         return None
     return read_private(settings.vecfleet_hooks, "VECFLEET_HOOKS", _FILE, "write it as docs/hooks-and-notices.md shows")
+
+
+def declare(connection: sa.Connection, file: HooksFile | None) -> None:
+    """Let the hooks, the acts of two persons and the receivers of this file, and no others, count from now on.
+
+    Without a file they are left to the dispatchers that have one.
+    """
+    if file is None:
+        return
+    consents.declare(connection, file.two_persons)
+    hooks.declare(connection, {hook: entry.timeout_seconds for hook, entry in file.hooks.items()})
+    notices.subscribe(connection, {name: receiver.events for name, receiver in file.notices.items()})

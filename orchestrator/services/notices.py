@@ -35,9 +35,7 @@ class NotDelivered(Exception):
 
 
 def steps(parts: Fleet, file: HooksFile) -> dict[str, Step]:
-    """Let the receivers of the file, and no other, wait for notices. Return the step that sends to each."""
-    with parts.database.begin() as connection:
-        notices.subscribe(connection, {name: receiver.events for name, receiver in file.notices.items()})
+    """Return the step that sends to each receiver of the file."""
     return {
         f"notices to {name}": partial(send_next, parts.database, name, receiver, parts.settings.web_url)
         for name, receiver in file.notices.items()

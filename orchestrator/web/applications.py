@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 from msgspec.structs import replace
 
 from orchestrator.bootstrap import Fleet
+from orchestrator.core.two_persons import UNNAMED
 from orchestrator.ledger import clients, route_table
 from orchestrator.ledger.database import Database
 from orchestrator.services import cut_over
@@ -232,7 +233,7 @@ def _finish(parts: Fleet, books: JobTableBooks, number: int, who: str, body: byt
 
 def called(user: User) -> str:
     """Name the client for the record: by its name, and by its token."""
-    return f"{user.get('id', 'an application')} ({user.get('token', 'no token')})"
+    return f"{user.get('id', UNNAMED)} ({user.get('token', 'no token')})"
 
 
 def _printable(name: str) -> str:

@@ -17,6 +17,7 @@ from fastapi import Request, Response
 from itsdangerous import BadData, Signer, URLSafeTimedSerializer
 from pydantic import SecretStr
 
+from orchestrator.core.two_persons import OF_THE_SETTINGS
 from vecfleet.errors import Refused
 from vecfleet.tenancy.tokens import TokenFile, User, digest
 
@@ -28,7 +29,7 @@ _KEY_BYTES = 32
 OPERATOR, VIEWER = "operator", "viewer"
 _MAY_ACT = frozenset({OPERATOR, "admin"})
 _MAY_LOOK = _MAY_ACT | {VIEWER}
-_FROM_SETTINGS: User = {"id": "operator", "role": OPERATOR, "creator_ids": []}
+_FROM_SETTINGS: User = {"id": OF_THE_SETTINGS, "role": OPERATOR, "creator_ids": []}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,10 @@ import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 from terminal import DIMENSION, Brain, Vecfleet
 
+from orchestrator.cli import erasing
 from orchestrator.core.freshness import Waits
-from orchestrator.ledger import erasures
+from orchestrator.core.two_persons import TwoPersons
+from orchestrator.ledger import consents, erasures
 from orchestrator.ledger.database import Database
 from vecfleet.names import Tenant
 from vecfleet.records import Record
@@ -56,6 +58,25 @@ def test_forget_erases_certifies_and_says_where_the_certificate_is(
     again = vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes")
     assert again.code == 0 and "0 records erased" in again.out
     assert "confirmed by listing, fetching and querying" in again.out
+
+
+def test_the_second_person_types_the_same_command_with_its_export(
+    vecfleet: Vecfleet, tenants: Brain, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.begin() as connection:
+        consents.declare(connection, [TwoPersons.ERASURE])
+    command = ("forget", "--creator", "ana", "--index", "brain", "--export", "hers", "--yes")
+
+    # When the first types it, then nothing is made for it
+    monkeypatch.setattr(erasing, "who", lambda: "ana")
+    alone = vecfleet(*command)
+    assert alone.code == 3 and "waits for a second person for the erasure: ana asked for it" in alone.err
+    assert not (tmp_path / "hers").exists()
+
+    # When the second does, then it is exported and done
+    monkeypatch.setattr(erasing, "who", lambda: "ben")
+    done = vecfleet(*command)
+    assert done.code == 0 and "exported: 3 records to hers" in done.out, done.err
 
 
 def test_a_certificate_waits_until_reads_show_what_a_job_wrote_last(

@@ -15,10 +15,12 @@ from terminal import DIMENSION, HEADERS, Brain, Vecfleet
 from migrations.plan import IndexRef
 from orchestrator.cli import whole_indexes as commands
 from orchestrator.cli.session import wait_for_reads
+from orchestrator.core.hooks import Hook
 from orchestrator.core.model import index_to_json
 from orchestrator.core.states import JobState
+from orchestrator.core.two_persons import TwoPersons
+from orchestrator.ledger import consents, hooks, whole_indexes
 from orchestrator.ledger import tables as t
-from orchestrator.ledger import whole_indexes
 from orchestrator.ledger.database import Database
 from orchestrator.services.erase import exporter
 from vecfleet.errors import Unavailable
@@ -332,3 +334,44 @@ def test_the_week_is_a_setting(
     monkeypatch.setenv("DECOMMISSION_AFTER_DAYS", "30")
 
     assert "is watched until" in vecfleet("decommission", OLD, "--yes").err
+
+
+# What holds clean-ups holds these, too
+
+
+WHOLE = {"wipe": ("wipe", "--index", "brain", "--no-backup", "--yes"), "decommission": ("decommission", OLD, "--yes")}
+
+
+@pytest.mark.parametrize("command", WHOLE)
+def test_where_a_clean_up_needs_two_persons_a_whole_index_does(
+    vecfleet: Vecfleet, brain: Brain, moved: JobTable, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    with moved.begin() as connection:
+        consents.declare(connection, [TwoPersons.CLEAN_UP])
+
+    # When one person asks, and again, then nothing is deleted
+    monkeypatch.setattr(commands, "who", lambda: "ana")
+    for _ in range(2):
+        answer = vecfleet(*WHOLE[command])
+        assert answer.code == 3 and "waits for a second person for the clean-up: ana asked for it" in answer.err
+    assert there(brain) and brain.store.open(brain.store.describe("brain")).list_ids("first").ids
+
+    # When another asks, too, then it is done
+    monkeypatch.setattr(commands, "who", lambda: "ben")
+    answer = vecfleet(*WHOLE[command])
+    assert answer.code == 0, answer.err
+    with moved.begin() as connection:
+        acts = connection.execute(sa.select(t.audit.c.who, t.audit.c.action).order_by(t.audit.c.id)).all()
+    assert [tuple(act) for act in acts[-2:]] == [("ben", "agree as the second person"), ("ben", command)]
+
+
+def test_a_wipe_does_not_get_round_the_hook_before_a_clean_up(
+    vecfleet: Vecfleet, brain: Brain, database: Database
+) -> None:
+    with database.begin() as connection:
+        hooks.declare(connection, {Hook.BEFORE_CLEAN_UP: 30.0})
+
+    answer = vecfleet(*WHOLE["wipe"])
+
+    assert answer.code == 3 and "the hook before-clean-up holds what deletes" in answer.err
+    assert brain.store.open(brain.store.describe("brain")).list_ids("first").ids

@@ -26,7 +26,7 @@ from orchestrator.services import acts, keyed_acts
 from orchestrator.services import hooks as asking
 from orchestrator.services.background import repeating
 from orchestrator.services.hook_calls import answer_next
-from orchestrator.services.hooks import Held
+from orchestrator.services.hooks import LeaveMissing
 from orchestrator.services.hooks_file import CommandHook, WebHook
 from tests.contracts.answering import Answer, Answering
 
@@ -127,7 +127,7 @@ def test_a_refusal_a_failure_and_a_silence_hold_the_job_in_the_hooks_words(
         acts.cut_over(database, table.job_id, "ana", 100)
     before = table.job.state
 
-    with dispatcher_asks(database, hook, entry(tmp_path)), pytest.raises(Held) as held:
+    with dispatcher_asks(database, hook, entry(tmp_path)), pytest.raises(LeaveMissing) as held:
         act(table, hook)
 
     # Then nothing was done, and status, reason and next step say why and what to type
@@ -149,7 +149,7 @@ def test_after_a_refusal_a_persons_verb_asks_again(database: Database, tmp_path:
     table = verified(database, **AT_ONCE)
     gate = tmp_path / "open"
     with dispatcher_asks(database, CUT_OVER, command(tmp_path, f"test -e {gate} || {{ echo not yet; exit 1; }}")):
-        with pytest.raises(Held, match="not yet"):
+        with pytest.raises(LeaveMissing, match="not yet"):
             act(table, CUT_OVER)
         gate.touch()
         act(table, CUT_OVER)
@@ -194,7 +194,7 @@ def test_an_allowed_policy_goes_on_by_itself(database: Database, tmp_path: Path)
 def test_where_no_dispatcher_asks_it_the_job_stays_held_and_says_what_to_start(database: Database) -> None:
     table = verified(database, **AT_ONCE)
     declare(database, CUT_OVER)
-    with pytest.raises(Held) as held:
+    with pytest.raises(LeaveMissing) as held:
         act(table, CUT_OVER)
     assert held.value.code == "hook-asked" and "`vecfleet dispatcher`" in (held.value.next_step or "")
     assert "asks the hook before-cut-over at 100 %" in (table.job.reason or "")
@@ -206,16 +206,16 @@ def test_one_answer_allows_one_act_of_the_same_share_and_not_for_long(database: 
     table = verified(database, "a", "b", "c", "d", dwell_seconds=0, **AT_ONCE)
     declare(database, CUT_OVER)
     # Given a person who left while the hook thought, and an answer since
-    with pytest.raises(Held):
+    with pytest.raises(LeaveMissing):
         acts.cut_over(database, table.job_id, "ana", 50)
     answer_next(database, CUT_OVER, command(tmp_path, "exit 0"))
     # Then it is for no other share
-    with pytest.raises(Held):
+    with pytest.raises(LeaveMissing):
         acts.cut_over(database, table.job_id, "ana", 100)
     # And an old one is for nothing
     with table.begin() as connection:
         connection.execute(sa.update(t.hook_call).values(answered_at=NOW - sa.text("interval '1 hour'")))
-    with pytest.raises(Held):
+    with pytest.raises(LeaveMissing):
         acts.cut_over(database, table.job_id, "ana", 50)
     # A new one lets the same act through, once
     answer_next(database, CUT_OVER, command(tmp_path, "exit 0"))
@@ -224,7 +224,7 @@ def test_one_answer_allows_one_act_of_the_same_share_and_not_for_long(database: 
     assert table.job.cut_over_percent == 50
     acts.reverse(database, table.job_id, "ana")
     proven_again(table)
-    with pytest.raises(Held):
+    with pytest.raises(LeaveMissing):
         acts.cut_over(database, table.job_id, "ana", 50)
 
 
@@ -234,7 +234,7 @@ def test_a_dispatcher_that_dies_while_the_hook_runs_leaves_the_question_to_anoth
 ) -> None:
     table = verified(database, **AT_ONCE)
     declare(database, CUT_OVER)
-    with pytest.raises(Held):
+    with pytest.raises(LeaveMissing):
         act(table, CUT_OVER)
     # Given one that took the question and never answered
     with table.begin() as connection:
@@ -250,6 +250,17 @@ def test_a_dispatcher_that_dies_while_the_hook_runs_leaves_the_question_to_anoth
     assert table.job.state is JobState.CUT_OVER
 
 
+@pytest.mark.usefixtures("leaves_at_once")
+def test_a_hook_that_says_more_than_a_pipe_holds_is_heard_to_its_end(database: Database, tmp_path: Path) -> None:
+    table = verified(database, **AT_ONCE)
+    declare(database, CUT_OVER)
+    with pytest.raises(LeaveMissing):
+        act(table, CUT_OVER)
+    answer_next(database, CUT_OVER, command(tmp_path, "head -c 300000 /dev/zero | tr '\\0' x"))
+    act(table, CUT_OVER)
+    assert table.job.state is JobState.CUT_OVER
+
+
 def test_an_address_is_asked_with_a_signature_and_its_words_hold_the_job(database: Database) -> None:
     table = verified(database, **AT_ONCE)
     answers = iter(
@@ -258,9 +269,9 @@ def test_an_address_is_asked_with_a_signature_and_its_words_hold_the_job(databas
     with Answering(lambda asked: next(answers)) as server:
         entry = WebHook(url=server.address, secrets=(SECRET,))  # type: ignore[arg-type]
         with dispatcher_asks(database, CUT_OVER, entry):
-            with pytest.raises(Held, match=r": the index is being backed up$"):
+            with pytest.raises(LeaveMissing, match=r": the index is being backed up$"):
                 act(table, CUT_OVER)
-            with pytest.raises(Held):  # a redirect is not followed, and allows nothing
+            with pytest.raises(LeaveMissing):  # a redirect is not followed, and allows nothing
                 act(table, CUT_OVER)
             act(table, CUT_OVER)
     assert table.job.state is JobState.CUT_OVER
@@ -272,7 +283,7 @@ def test_an_address_that_answers_bit_by_bit_for_longer_than_its_time_allows_noth
     table = verified(database, **AT_ONCE)
     with dripping(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n", b"fine with me") as address:
         entry = WebHook(url=address, secrets=(SECRET,), timeout_seconds=0.5)  # type: ignore[arg-type]
-        with dispatcher_asks(database, CUT_OVER, entry), pytest.raises(Held, match=r"no answer within 0.5 s"):
+        with dispatcher_asks(database, CUT_OVER, entry), pytest.raises(LeaveMissing, match=r"no answer within 0.5 s"):
             act(table, CUT_OVER)
     assert table.job.state is JobState.VERIFIED
 
@@ -299,7 +310,10 @@ def dripping(at_once: bytes, slowly: bytes) -> Iterator[str]:
 def test_an_address_where_nobody_listens_holds_the_job(database: Database) -> None:
     table = verified(database, **AT_ONCE)
     entry = WebHook(url="http://127.0.0.1:1", secrets=(SECRET,))  # type: ignore[arg-type]
-    with dispatcher_asks(database, CUT_OVER, entry), pytest.raises(Held, match="it cannot be asked: ConnectError"):
+    with (
+        dispatcher_asks(database, CUT_OVER, entry),
+        pytest.raises(LeaveMissing, match="it cannot be asked: ConnectError"),
+    ):
         act(table, CUT_OVER)
     assert table.job.state is JobState.VERIFIED
 
@@ -324,7 +338,7 @@ def test_what_a_hook_holds_is_not_answered_as_done_under_its_key(database: Datab
     with dispatcher_asks(database, CUT_OVER, command(tmp_path, f"test -e {gate} || {{ echo not yet; exit 1; }}")):
         # When a program asks, and sends the same request again
         for _ in range(2):
-            with pytest.raises(Held, match="not yet"):
+            with pytest.raises(LeaveMissing, match="not yet"):
                 asked()
         assert table.job.state is JobState.VERIFIED
         # Then it is done once the hook allows it, and the act is its answer

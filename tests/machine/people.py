@@ -35,9 +35,9 @@ def ask(database: Database, job: int, what: str) -> str | None:
     }
     try:
         asks[what]()
-    except Unreachable:
-        raise
     except VecfleetError as error:
+        if isinstance(error, Unreachable) and error.code != "server-unknown":
+            raise
         return error.message
     return None
 

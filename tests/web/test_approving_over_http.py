@@ -13,8 +13,8 @@ from fastapi.testclient import TestClient
 from job_table import INDEX, JobTable, plan_of, planned
 
 from migrations.plan import write_plan
-from orchestrator.core.hooks import TwoPersons
 from orchestrator.core.states import JobState
+from orchestrator.core.two_persons import TwoPersons
 from orchestrator.ledger import consents, erasures, request_keys
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.request_keys import KeyedRequest
