@@ -97,8 +97,7 @@ def _remove_all_ids(connection: sa.Connection, traces: Traces, places: Sequence[
     for target_id in sorted(unknown - set(whole_targets)):
         moves.raise_sequence(connection, [target_id])  # the expected content is unknown, so the verdict is void
     _strike_ids(connection, among, written_ids)
-    ids = sa.select(_M.id).where(_M.id.in_(whole_moves))
-    connection.execute(sa.delete(t.parked_record).where(t.parked_record.c.move_id.in_(ids)))
+    connection.execute(sa.delete(t.parked_record).where(database.among(t.parked_record.c.move_id, whole_moves)))
     connection.execute(sa.update(t.move).where(_M.listed_all).values(last_id=None, page_token=None))
     return count
 
@@ -119,13 +118,13 @@ def _concerned(
     """Yield the copy batches that may name the tenant's ids; lock all of them before the first one."""
     shared = sorted({name for _, name, _ in among})
     tallied = sa.select(_TALLY.batch_id).join(t.target, _T.id == _TALLY.target_id)
-    tallied = tallied.where(sa.or_(_T.id.in_(whole_targets), _T.namespace.in_(shared)))
+    tallied = tallied.where(sa.or_(database.among(_T.id, whole_targets), database.among(_T.namespace, shared)))
     query = (
         sa.select(_B.id, _B.manifest, _B.move_id, _M.source, _M.prefix, _OLD, _NEW, _OLD_ENCODED, _NEW_ENCODED)
         .join(t.move, _M.id == _B.move_id)
         .join(t.job, t.job.c.id == _B.job_id)
         .where(_B.kind == BatchKind.COPY)
-        .where(sa.or_(_B.move_id.in_(whole_moves), _M.source.in_(shared), _B.id.in_(tallied)))
+        .where(sa.or_(database.among(_B.move_id, whole_moves), database.among(_M.source, shared), _B.id.in_(tallied)))
         .order_by(_B.id)
         .with_for_update(of=t.batch)
     )
@@ -176,7 +175,7 @@ def _ids_to_remove(
 
 def _expect_less(connection: sa.Connection, whole_moves: set[int], among: _Among) -> None:
     """Lower the planned counts: the absence of erased records must not look like a listing that lags."""
-    connection.execute(sa.update(t.move).where(_M.id.in_(whole_moves)).values(planned=0))
+    connection.execute(sa.update(t.move).where(database.among(_M.id, whole_moves)).values(planned=0))
     for (index, namespace, encoded), ids in among.items():
         jobs = sa.select(t.job.c.id).where(index_of("source") == index, encodes("source").is_(encoded))
         connection.execute(
@@ -194,10 +193,10 @@ def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
     """
     if not target_ids:
         return
-    connection.execute(sa.delete(t.target_id).where(t.target_id.c.target_id.in_(target_ids)))
+    connection.execute(sa.delete(t.target_id).where(database.among(t.target_id.c.target_id, target_ids)))
     differences.forget(connection, target_ids)
-    batches.discard(connection, _B.target_id.in_(target_ids), _B.kind.in_(CHECKING))
-    judged = sa.and_(_T.id.in_(target_ids), _T.check_state != CheckState.WAITING)
+    batches.discard(connection, database.among(_B.target_id, target_ids), _B.kind.in_(CHECKING))
+    judged = sa.and_(database.among(_T.id, target_ids), _T.check_state != CheckState.WAITING)
     verdict = {"verified": False, "reason": "erased: nothing of it is to be proven", "expected": 0}
     connection.execute(
         transitions.target_to(
@@ -206,7 +205,7 @@ def _empty(connection: sa.Connection, target_ids: Sequence[int]) -> None:
     )
     connection.execute(
         sa.update(t.target)
-        .where(_T.id.in_(target_ids))
+        .where(database.among(_T.id, target_ids))
         .values(held_before=0, held_before_digest=0, created_by_us=False)
     )
     checks.release_moves(connection, target_ids)

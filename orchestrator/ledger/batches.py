@@ -14,7 +14,7 @@ from orchestrator.core.model import Deletion, Lease, Wakeup
 from orchestrator.core.states import BATCH_IN_FLIGHT, BATCH_OPEN, KINDS_OF, BatchKind, BatchState, JobState
 from orchestrator.ledger import erasures, transitions
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import NOW
+from orchestrator.ledger.database import NOW, among, among_pairs
 from vecfleet.stores.base import Usage
 
 _B = t.batch.c
@@ -102,7 +102,7 @@ def renew(
     """Extend the leases that this process holds, each a batch and its generation. Return the leases it still owns."""
     rows = connection.execute(
         sa.update(t.batch)
-        .where(sa.tuple_(_B.id, _B.generation).in_(list(held)), _B.lease_owner == owner, _B.state == BatchState.LEASED)
+        .where(among_pairs(_B.id, _B.generation, held), _B.lease_owner == owner, _B.state == BatchState.LEASED)
         .values(lease_until=NOW + interval(seconds))
         .returning(_B.id, _B.generation)
     )
@@ -266,13 +266,13 @@ def requeue(
 
 def requeue_expired(connection: sa.Connection, job_ids: Sequence[int], limit: int) -> tuple[int, list[int]]:
     """Requeue batches whose lease expired. Return how many, and the ids of those that used up `limit` attempts."""
-    expired = sa.and_(_B.job_id.in_(job_ids), _B.state == BatchState.LEASED, _B.lease_until < NOW)
+    expired = sa.and_(among(_B.job_id, job_ids), _B.state == BatchState.LEASED, _B.lease_until < NOW)
     columns = (_B.id, _B.kind, _B.attempts, _B.targets, _B.lease_until)
     # Lock batches before targets, as a worker does before it writes.
     rows = connection.execute(sa.select(*columns).where(expired).order_by(_B.id).with_for_update()).all()
     why = {"error_class": "LeaseExpired", "error_text": "its worker stopped answering"}
     again = transitions.batch_to(BatchState.READY, run_after=None, **why)
-    connection.execute(again.where(_B.id.in_([row.id for row in rows])))
+    connection.execute(again.where(among(_B.id, [row.id for row in rows])))
     note_last_landings(connection, rows)
     return len(rows), [row.id for row in rows if row.attempts >= limit]
 
@@ -314,7 +314,7 @@ def any_landing(connection: sa.Connection, job_id: int) -> bool:
 def overdue(connection: sa.Connection, job_ids: Sequence[int], after_seconds: float) -> bool:
     """Say whether a wake-up is older than `after_seconds` and no worker took its batch."""
     late = sa.and_(
-        _B.job_id.in_(job_ids),
+        among(_B.job_id, job_ids),
         _B.state == BatchState.DISPATCHED,
         _B.dispatched_at < NOW - interval(after_seconds),
     )
@@ -325,7 +325,7 @@ def resend(connection: sa.Connection, job_ids: Sequence[int], after_seconds: flo
     """Return batches to ready that were dispatched over `after_seconds` ago: the wake-up was lost or becomes stale."""
     return connection.execute(
         transitions.batch_to(BatchState.READY)
-        .where(_B.job_id.in_(job_ids), _B.state == BatchState.DISPATCHED)
+        .where(among(_B.job_id, job_ids), _B.state == BatchState.DISPATCHED)
         .where(_B.dispatched_at < NOW - interval(after_seconds))
     ).rowcount
 
@@ -334,7 +334,7 @@ def undispatch(connection: sa.Connection, wakeups: Sequence[Wakeup]) -> None:
     """Return batches to ready whose wake-ups could not be sent."""
     connection.execute(
         transitions.batch_to(BatchState.READY)
-        .where(sa.tuple_(_B.id, _B.generation).in_([(w.batch_id, w.generation) for w in wakeups]))
+        .where(among_pairs(_B.id, _B.generation, [(wakeup.batch_id, wakeup.generation) for wakeup in wakeups]))
         .where(_B.state == BatchState.DISPATCHED)
     )
 

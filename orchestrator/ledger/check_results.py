@@ -183,7 +183,7 @@ def _mixed(nth: int, count: int) -> int:
 
 
 def _manifests(connection: sa.Connection, batch_ids: Sequence[int]) -> dict[int, bytes]:
-    rows = connection.execute(sa.select(_B.id, _B.manifest).where(_B.id.in_(batch_ids)))
+    rows = connection.execute(sa.select(_B.id, _B.manifest).where(among(_B.id, batch_ids)))
     return {row.id: row.manifest for row in rows}
 
 
@@ -211,7 +211,7 @@ def went(
     rows = connection.execute(
         sa.select(_B.id, _B.manifest, _TALLY.members)
         .join(t.batch_tally, _TALLY.batch_id == _B.id)
-        .where(_B.id.in_([batch_id for batch_id in by_batch if batch_id is not None]), _TALLY.target_id == target_id)
+        .where(among(_B.id, [batch_id for batch_id in by_batch if batch_id is not None]), _TALLY.target_id == target_id)
     )
     return {
         record_id

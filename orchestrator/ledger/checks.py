@@ -204,7 +204,7 @@ def written_by(
     rows = connection.execute(
         sa.select(_B.id, _B.manifest, t.batch_tally)
         .join(t.batch_tally, _TALLY.batch_id == _B.id)
-        .where(_B.id.in_(copy_ids), _TALLY.target_id == target_id)
+        .where(among(_B.id, copy_ids), _TALLY.target_id == target_id)
         .order_by(_B.id)
     )
     return [(row.id, row.manifest, _tally(row)) for row in rows]

@@ -247,9 +247,8 @@ def intend(connection: sa.Connection, lease: Lease, lands_within_s: float, targe
         )
     )
     if target_ids:
-        connection.execute(
-            sa.update(t.target).where(_T.id.in_(sorted(target_ids))).values(sequence=_T.sequence + 1, last_write_at=NOW)
-        )
+        written_to = sa.update(t.target).where(among(_T.id, target_ids))
+        connection.execute(written_to.values(sequence=_T.sequence + 1, last_write_at=NOW))
 
 
 def presume_intent(connection: sa.Connection, lease: Lease) -> None:
@@ -310,7 +309,7 @@ def add_up_missing(connection: sa.Connection, lease: Lease, missing: Mapping[int
     """
     batches.require(connection, lease)
     connection.execute(sa.select(_M.id).where(_M.id == lease.move_id).with_for_update(key_share=True)).one()
-    held = sa.select(_T.id).where(_T.id.in_(missing)).order_by(_T.id)
+    held = sa.select(_T.id).where(among(_T.id, missing)).order_by(_T.id)
     connection.execute(held.with_for_update(key_share=True)).all()
     note = sa.func.coalesce(_B.found, sa.text("'{}'::jsonb")).op("||")(
         sa.cast({"missing_at": {str(target_id): count for target_id, count in missing.items()}}, JSONB)
@@ -336,6 +335,6 @@ def add_up_missing(connection: sa.Connection, lease: Lease, missing: Mapping[int
             of_target.correlate(t.target).scalar_subquery().label("missing"),
             written.correlate(t.target).scalar_subquery().label("written"),
             _T.missing_allowed.label("said"),
-        ).where(_T.id.in_(missing))
+        ).where(among(_T.id, missing))
     )
     return total, {row.id: row for row in rows}

@@ -16,7 +16,7 @@ from orchestrator.core.reading import JobRow, Totals
 from orchestrator.core.states import BATCH_OPEN, CHECK_PASSED, JOB_ENDED, JOB_WORKING, BatchKind, BatchState, MoveState
 from orchestrator.ledger import leadership, moves, status
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import NOW
+from orchestrator.ledger.database import NOW, among
 
 _J, _M, _T, _B = t.job.c, t.move.c, t.target.c, t.batch.c
 _D, _S = t.difference.c, t.spent.c
@@ -154,14 +154,14 @@ def _written(connection: sa.Connection, job_id: int, limit: int) -> tuple[str, .
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldByProcess:
     """Batches that one process holds on lease. The lease that ends first ends at `until`."""
 
     batches: int
     until: datetime
 
 
-def held_by_process(connection: sa.Connection) -> dict[tuple[str, int], Held]:
+def held_by_process(connection: sa.Connection) -> dict[tuple[str, int], HeldByProcess]:
     """Return (host, pid) → the batches that this process holds on lease."""
     host, pid = (sa.func.split_part(_B.lease_owner, ":", part) for part in (1, 2))
     rows = connection.execute(
@@ -169,7 +169,7 @@ def held_by_process(connection: sa.Connection) -> dict[tuple[str, int], Held]:
         .where(_B.state == BatchState.LEASED, _B.lease_owner.is_not(None))
         .group_by(host, pid)
     )
-    return {(row[0], int(row[1])): Held(row[2], row[3]) for row in rows}
+    return {(row[0], int(row[1])): HeldByProcess(row[2], row[3]) for row in rows}
 
 
 def places(connection: sa.Connection) -> list[tuple[str, str]]:
@@ -239,13 +239,13 @@ def read(connection: sa.Connection) -> Figures:
     every = {row.id: JobFigures(row, totals) for row, totals in status.every(connection) if row.id in shown}
     for job_id, state, count in connection.execute(
         sa.select(_B.job_id, _B.state, sa.func.count())
-        .where(_B.job_id.in_(shown), _B.state.in_(_UNSETTLED))
+        .where(among(_B.job_id, shown), _B.state.in_(_UNSETTLED))
         .group_by(_B.job_id, _B.state)
     ):
         every[job_id].unsettled[state] = count
     for job_id, error, count in connection.execute(
         sa.select(_B.job_id, _B.error_class, sa.func.count())
-        .where(_B.job_id.in_(shown), _B.state.in_(sorted(BATCH_OPEN)), _B.error_class.is_not(None))
+        .where(among(_B.job_id, shown), _B.state.in_(sorted(BATCH_OPEN)), _B.error_class.is_not(None))
         .group_by(_B.job_id, _B.error_class)
     ):
         every[job_id].failing[error] = count
@@ -261,21 +261,21 @@ def read(connection: sa.Connection) -> Figures:
 def _targets(connection: sa.Connection, every: dict[int, JobFigures]) -> None:
     for job_id, verdict, count in connection.execute(
         sa.select(_T.job_id, _T.check_state, sa.func.count())
-        .where(_T.job_id.in_(every))
+        .where(among(_T.job_id, every))
         .group_by(_T.job_id, _T.check_state)
     ):
         every[job_id].targets[verdict] = count
     for job_id, kind, count in connection.execute(
         sa.select(_T.job_id, _D.kind, sa.func.sum(_D.size))
         .join(t.difference, _D.target_id == _T.id)
-        .where(_T.job_id.in_(every))
+        .where(among(_T.job_id, every))
         .group_by(_T.job_id, _D.kind)
     ):
         every[job_id].findings[kind] = int(count)
     covered = sa.and_(_T.check_state.in_(CHECK_PASSED), _T.check_sequence == _T.sequence)
     for job_id, seconds in connection.execute(
         sa.select(_T.job_id, sa.func.extract("epoch", NOW - sa.func.min(_T.last_write_at)))
-        .where(_T.job_id.in_(every), _T.last_write_at.is_not(None), sa.not_(sa.func.coalesce(covered, False)))
+        .where(among(_T.job_id, every), _T.last_write_at.is_not(None), sa.not_(sa.func.coalesce(covered, False)))
         .group_by(_T.job_id)
     ):
         every[job_id].unproven_s = float(seconds)
@@ -284,7 +284,8 @@ def _targets(connection: sa.Connection, every: dict[int, JobFigures]) -> None:
 def _steps(connection: sa.Connection, every: dict[int, JobFigures]) -> None:
     costs = ("requests", "read_units", "write_units", "egress_bytes")
     done = _B.state == BatchState.DONE
-    before = {(row.job_id, row.kind): row for row in connection.execute(sa.select(t.spent).where(_S.job_id.in_(every)))}
+    purged = connection.execute(sa.select(t.spent).where(among(_S.job_id, every)))
+    before = {(row.job_id, row.kind): row for row in purged}
     for row in connection.execute(
         sa.select(
             _B.job_id,
@@ -297,7 +298,7 @@ def _steps(connection: sa.Connection, every: dict[int, JobFigures]) -> None:
                 for n, edge in enumerate(BUSY_EDGES_S)
             ),
         )
-        .where(_B.job_id.in_(every))
+        .where(among(_B.job_id, every))
         .group_by(_B.job_id, _B.kind)
     ):
         earlier = before.get((row.job_id, row.kind))

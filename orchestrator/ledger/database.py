@@ -1,6 +1,6 @@
 """The only way to the job table: an engine per process, short transactions, and errors that say what to do."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -133,3 +133,11 @@ def among(column: Any, ids: Iterable[int] | Iterable[str]) -> sa.ColumnElement[b
     """Return the condition that the column is one of `ids`, in one parameter: IN takes one each, at most 65,535."""
     condition: sa.ColumnElement[bool] = column == sa.any_(sa.cast(list(ids), ARRAY(column.type)))
     return condition
+
+
+def among_pairs(first: Any, second: Any, pairs: Iterable[Sequence[int]]) -> sa.ColumnElement[bool]:
+    """Return the condition that the two columns are one of `pairs`, in two parameters."""
+    listed = list(pairs)
+    arrays = [sa.cast([pair[at] for pair in listed], ARRAY(column.type)) for at, column in enumerate((first, second))]
+    rows = sa.func.unnest(*arrays).table_valued("first", "second").render_derived()
+    return sa.tuple_(first, second).in_(sa.select(rows.c.first, rows.c.second))

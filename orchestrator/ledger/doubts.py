@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from orchestrator.core.states import BATCH_IN_FLIGHT, JOB_ENDED, JOB_PAUSABLE, BatchState, JobState
 from orchestrator.ledger import audit, batches, checks, cleanup, jobs, moves, transitions
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import NOW
+from orchestrator.ledger.database import NOW, among
 
 _J, _B = t.job.c, t.batch.c
 # Numbers from lost commits are not used again: processes remember jobs by their numbers.
@@ -49,7 +49,7 @@ def _take_back(connection: sa.Connection, job_ids: list[int]) -> None:
 
     This covers leases in lost commits too, whatever the state of their batches is here.
     """
-    of_jobs, in_flight = _B.job_id.in_(job_ids), _B.state.in_(sorted(BATCH_IN_FLIGHT))
+    of_jobs, in_flight = among(_B.job_id, job_ids), _B.state.in_(sorted(BATCH_IN_FLIGHT))
     connection.execute(transitions.batch_to(BatchState.READY).where(of_jobs, in_flight))
     connection.execute(sa.update(t.batch).where(of_jobs).values(generation=_B.generation + _SKIPPED_GENERATIONS))
 

@@ -9,6 +9,7 @@ from orchestrator.core import manifests
 from orchestrator.core.states import BatchState
 from orchestrator.ledger import batches, transitions
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import among
 from vecfleet.digests import Tally
 
 _B, _M, _TALLY, _P = t.batch.c, t.move.c, t.batch_tally.c, t.parked_record.c
@@ -105,7 +106,7 @@ def _recount(connection: sa.Connection, row: sa.Row[Any], gone: list[str], writt
     results = dict(row.found or {})
     parked = connection.execute(
         sa.delete(t.parked_record)
-        .where(_P.batch_id == row.id, _P.record_id.in_(gone))
+        .where(_P.batch_id == row.id, among(_P.record_id, gone))
         .returning(_P.accepted_at.is_not(None).label("accepted"))
     ).all()
     accepted = sum(record.accepted for record in parked)

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from orchestrator.core.states import JOB_ENDED, BatchKind, BatchState
 from orchestrator.ledger import audit
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import NOW
+from orchestrator.ledger.database import NOW, among_pairs
 from vecfleet.errors import NotFound, Refused
 from vecfleet.patience import CALL_LASTS_DEADLINES
 
@@ -120,7 +120,7 @@ def _leases_wait_s(connection: sa.Connection, number: int, quiet_s: float) -> fl
     if not row.leases:
         return 0.0
     if row.quiet_at is None:
-        held = sa.tuple_(_B.id, _B.generation).in_([tuple(lease) for lease in row.leases])
+        held = among_pairs(_B.id, _B.generation, row.leases)
         left = connection.execute(
             sa.select(sa.func.max(sa.func.extract("epoch", _B.lease_until - NOW))).where(
                 held, _B.state == BatchState.LEASED, _B.lease_until > NOW

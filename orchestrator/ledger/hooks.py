@@ -14,7 +14,7 @@ from orchestrator.core.hooks import POLICY, Hook, given, held
 from orchestrator.core.states import MoveState
 from orchestrator.ledger import audit, jobs
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import NOW
+from orchestrator.ledger.database import NOW, among
 
 _H, _C, _M = t.hook.c, t.hook_call.c, t.move.c
 ASKED, ALLOWED, REFUSED, USED = "asked", "allowed", "refused", "used"
@@ -25,7 +25,7 @@ _NAMESPACES = 1_000
 
 def declare(connection: sa.Connection, timeouts: Mapping[Hook, float]) -> None:
     """Let these hooks, and no other, hold jobs from now on. `timeouts`: seconds that each may take."""
-    connection.execute(sa.delete(t.hook).where(_H.name.not_in(timeouts)))
+    connection.execute(sa.delete(t.hook).where(~among(_H.name, timeouts)))
     for name, timeout_s in timeouts.items():
         proposal = insert(t.hook).values(name=name, timeout_s=timeout_s)
         connection.execute(proposal.on_conflict_do_update(index_elements=[_H.name], set_={"timeout_s": timeout_s}))

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from migrations.routing import Owner
 from orchestrator.core.model import Job, Lease, Move, Target
 from orchestrator.core.states import COPYING, JOB_ENDED, MOVE_EDGES, BatchKind, BatchState, MoveState
 from orchestrator.ledger import batches, jobs, transitions
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import NOW
+from orchestrator.ledger.database import NOW, among
 from vecfleet.digests import Tally
 from vecfleet.errors import BadInput
 
@@ -189,7 +189,7 @@ def tied_targets(connection: sa.Connection, move_id: int, namespaces: Sequence[s
     rows = connection.execute(
         sa.select(t.target)
         .join(t.move_target, t.move_target.c.target_id == t.target.c.id)
-        .where(t.move_target.c.move_id == move_id, t.target.c.namespace.in_(namespaces))
+        .where(t.move_target.c.move_id == move_id, among(t.target.c.namespace, namespaces))
     )
     return {row.namespace: _target(row) for row in rows}
 
@@ -223,7 +223,7 @@ def targets_of_batch(connection: sa.Connection, copy_id: int) -> list[Target]:
 def taken(connection: sa.Connection, target_id: int, record_ids: Sequence[str], move_id: int | None = None) -> set[str]:
     """Return the ids of a target that some move (or this one) claimed."""
     query = sa.select(t.target_id.c.record_id).where(
-        t.target_id.c.target_id == target_id, t.target_id.c.record_id.in_(record_ids)
+        t.target_id.c.target_id == target_id, among(t.target_id.c.record_id, record_ids)
     )
     mine = t.target_id.c.move_id.is_not(None) if move_id is None else t.target_id.c.move_id == move_id
     return set(connection.execute(query.where(mine)).scalars())
@@ -262,7 +262,7 @@ def raise_sequence(connection: sa.Connection, target_ids: Sequence[int]) -> None
     """Raise the write sequence, before every upsert and removal. This voids verdicts on an older sequence."""
     connection.execute(
         sa.update(t.target)
-        .where(t.target.c.id.in_(sorted(target_ids)))
+        .where(among(t.target.c.id, sorted(target_ids)))
         .values(sequence=t.target.c.sequence + 1, last_write_at=NOW)
     )
 
@@ -298,7 +298,7 @@ def hand_authority(connection: sa.Connection, job_id: int, namespaces: Sequence[
     """
     connection.execute(
         sa.update(t.target)
-        .where(t.target.c.job_id == job_id, t.target.c.namespace.in_(namespaces))
+        .where(t.target.c.job_id == job_id, among(t.target.c.namespace, namespaces))
         .values(authority="target")
     )
 
@@ -339,7 +339,7 @@ def claim_ids(
     held = connection.execute(
         sa.select(t.target_id.c.record_id, t.target_id.c.digest)
         .where(t.target_id.c.target_id == target_id)
-        .where(t.target_id.c.record_id.in_([record_id for record_id, _ in ordered]))
+        .where(among(t.target_id.c.record_id, [record_id for record_id, _ in ordered]))
         .where(t.target_id.c.move_id.is_distinct_from(move_id))
     )
     return {row.record_id: None if row.digest is None else int(row.digest) for row in held}
@@ -351,7 +351,7 @@ def release_ids(connection: sa.Connection, target_id: int, move_id: int, record_
         sa.delete(t.target_id).where(
             t.target_id.c.target_id == target_id,
             t.target_id.c.move_id == move_id,
-            t.target_id.c.record_id.in_(record_ids),
+            among(t.target_id.c.record_id, record_ids),
         )
     )
 
@@ -361,9 +361,9 @@ def note_held_before(connection: sa.Connection, target_id: int, record_ids: Sequ
 
     Return how many ids were not on record yet.
     """
-    rows = [{"target_id": target_id, "record_id": record_id} for record_id in record_ids]
-    noted = insert(t.target_id).values(rows).on_conflict_do_nothing().returning(t.target_id.c.record_id)
-    return len(connection.execute(noted).all())
+    ids = sa.func.unnest(sa.cast(list(record_ids), ARRAY(sa.Text))).column_valued("record_id")
+    rows = insert(t.target_id).from_select(["target_id", "record_id"], sa.select(sa.literal(target_id), ids))
+    return len(connection.execute(rows.on_conflict_do_nothing().returning(t.target_id.c.record_id)).all())
 
 
 def held_before(connection: sa.Connection, target_id: int, after: str | None, limit: int) -> list[str]:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from orchestrator.core.notices import MAX_ATTEMPTS, Notice, wait_s
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import NOW
+from orchestrator.ledger.database import NOW, among
 
 _N, _R, _J, _M, _T, _B = t.notice.c, t.receiver.c, t.job.c, t.move.c, t.target.c, t.batch.c
 _COUNTED = ("planned", "listed", "written", "parked", "left_behind", "deleted")
@@ -22,8 +22,8 @@ _COUNTED = ("planned", "listed", "written", "parked", "left_behind", "deleted")
 
 def subscribe(connection: sa.Connection, events: Mapping[str, Sequence[str]]) -> None:
     """Let these receivers, and no other, wait for their events from now on. What is queued for others goes."""
-    connection.execute(sa.delete(t.receiver).where(_R.name.not_in(events)))
-    connection.execute(sa.delete(t.notice).where(_N.receiver.not_in(events)))
+    connection.execute(sa.delete(t.receiver).where(~among(_R.name, events)))
+    connection.execute(sa.delete(t.notice).where(~among(_N.receiver, events)))
     for name, wanted in events.items():
         proposal = insert(t.receiver).values(name=name, events=list(wanted))
         connection.execute(

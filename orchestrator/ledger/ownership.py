@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from orchestrator.core import manifests
 from orchestrator.core.states import JobState
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import among
 from vecfleet import names
 from vecfleet.names import Tenant
 from vecfleet.owners import Owner
@@ -109,7 +110,7 @@ def copied_ids(connection: sa.Connection, tenant: Tenant, places: Collection[Pla
         .join(t.move, _M.id == _B.move_id)
         .join(t.target, _T.id == _TALLY.target_id)
         .join(t.job, _J.id == _B.job_id)
-        .where(sa.or_(_M.source.in_(wanted), _T.namespace.in_(wanted)))
+        .where(sa.or_(among(_M.source, wanted), among(_T.namespace, wanted)))
     )
     tied = defaultdict[Place, set[str]](set)
     for row in connection.execute(copies):

@@ -14,7 +14,7 @@ from orchestrator.core.reading import ParkedGroup
 from orchestrator.core.states import CLEANING, COPYING, BatchKind, BatchState, MoveState
 from orchestrator.ledger import copies, transitions
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import NOW
+from orchestrator.ledger.database import NOW, among
 from vecfleet.enriching import HELD_ALREADY
 
 _P, _B, _M, _T = t.parked_record.c, t.batch.c, t.move.c, t.target.c
@@ -177,7 +177,7 @@ def _decide(
     decided = _P.accepted_at.is_(None) if stay else _P.accepted_at.is_not(None)
     changing = sa.and_(_P.job_id == job_id, decided)
     if record_ids is not None:
-        changing = sa.and_(changing, _P.record_id.in_(record_ids))
+        changing = sa.and_(changing, among(_P.record_id, record_ids))
     # Lock batches before their parked records and moves, as workers do.
     held = sa.select(_B.id).where(_B.id.in_(sa.select(_P.batch_id).where(changing))).order_by(_B.id)
     connection.execute(held.with_for_update(key_share=True)).all()
@@ -205,8 +205,8 @@ def retry_batches(connection: sa.Connection, job_id: int, parked: Sequence[Parke
     count = copies.reopen(connection, job_id, [batch.id for batch in parked if batch.kind is BatchKind.COPY])
     others = [batch.id for batch in parked if batch.kind is not BatchKind.COPY]
     if others:
-        count += connection.execute(_ANEW.where(_B.id.in_(others))).rowcount
-        moves = sa.select(_B.move_id).where(_B.id.in_(others))
+        count += connection.execute(_ANEW.where(among(_B.id, others))).rowcount
+        moves = sa.select(_B.move_id).where(among(_B.id, others))
         for kinds, state in (
             ((BatchKind.LIST,), MoveState.LISTING),
             (CLEANING, MoveState.CLEANING),
@@ -245,7 +245,7 @@ def of_batch(connection: sa.Connection, batch_id: int) -> list[Parked]:
 
 def set_aside(connection: sa.Connection, move_id: int, record_ids: Sequence[str]) -> set[str]:
     """Return those of the source ids whose records are parked or left behind."""
-    rows = connection.execute(sa.select(_P.record_id).where(_P.move_id == move_id, _P.record_id.in_(record_ids)))
+    rows = connection.execute(sa.select(_P.record_id).where(_P.move_id == move_id, among(_P.record_id, record_ids)))
     return set(rows.scalars())
 
 
@@ -257,7 +257,7 @@ def accept_batches(connection: sa.Connection, job_id: int, who: str, batch_ids: 
     """
     parked = sa.and_(_B.job_id == job_id, _B.kind == BatchKind.COPY, _B.state == BatchState.PARKED)
     if batch_ids is not None:
-        parked = sa.and_(parked, _B.id.in_(batch_ids))
+        parked = sa.and_(parked, among(_B.id, batch_ids))
     columns = (_B.id, _B.move_id, _B.size, _B.manifest, _B.error_text, _B.found)
     left_behind: Counter[int] = Counter()
     for batch in connection.execute(sa.select(*columns).where(parked).order_by(_B.id).with_for_update()).all():

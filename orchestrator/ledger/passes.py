@@ -48,7 +48,7 @@ def begin(connection: sa.Connection, job_id: int) -> None:
         .returning(_M.id)
     ).scalars()
     again = transitions.batch_anew(rewrite=None, found=_B.found.op("-")(sa.literal("removed", sa.Text)))
-    connection.execute(again.where(_B.move_id.in_(list(moves)), *_COPIES))
+    connection.execute(again.where(among(_B.move_id, moves), *_COPIES))
 
 
 def leave_cleaning(connection: sa.Connection, job_id: int) -> int:

@@ -10,6 +10,7 @@ from orchestrator.core.reading import RollBackProgress, Undoing
 from orchestrator.core.states import BATCH_OPEN, KINDS_OF, ROLLING_BACK, BatchKind, BatchState, JobState, MoveState
 from orchestrator.ledger import batches, differences, transitions
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import among
 
 _T, _B, _M = t.target.c, t.batch.c, t.move.c
 _NOT_LEASED = _B.state != BatchState.LEASED
@@ -87,7 +88,8 @@ def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[i
     If the deletion of such a namespace was not answered, the undo begins once the deletion can no longer take effect.
     If an undo of the batch still waits for a worker, none is added: that undo has not looked yet.
     """
-    drops = sa.and_(_B.job_id == lease.job_id, _B.kind == BatchKind.DROP, _B.target_id.in_(namespaces_of), _NOT_LEASED)
+    of_these = among(_B.target_id, namespaces_of)
+    drops = sa.and_(_B.job_id == lease.job_id, _B.kind == BatchKind.DROP, of_these, _NOT_LEASED)
     copy_id = lease.copy_id or lease.id
     lands_by = connection.execute(sa.select(sa.func.max(_B.lands_by)).where(drops)).scalar_one()
     waits = sa.and_(_B.copy_id == copy_id, _B.kind == BatchKind.UNDO, _B.state == BatchState.READY)

@@ -9,6 +9,7 @@ from migrations.renaming import parsed
 from orchestrator.core.following import WITHOUT_CLIENTS
 from orchestrator.core.states import CLEANING, JOB_ENDED, JobState, MoveState
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import among
 from vecfleet.tenancy.routes import Frozen, Route, RoutePlace, RouteTable
 
 _J, _R, _T, _M = t.job.c, t.route.c, t.target.c, t.move.c
@@ -107,7 +108,7 @@ def _planned(connection: sa.Connection, jobs: set[int]) -> list[Any]:
     planned = sa.select(_M.job_id, _M.creator, _M.twin, _M.to.label("new_namespace")).where(_M.to.is_not(None))
     every = sa.union(begun, planned).subquery()
     query = sa.select(every, *sides, sa.literal("old").label("side")).join(t.job, _J.id == every.c.job_id)
-    return list(connection.execute(query.where(_J.id.in_(jobs), every.c.creator.is_not(None))))
+    return list(connection.execute(query.where(among(_J.id, jobs), every.c.creator.is_not(None))))
 
 
 def _old_places(connection: sa.Connection) -> dict[tuple[int, str], tuple[tuple[str, bool], ...]]:

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from orchestrator.core.model import Job
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import NOW
+from orchestrator.ledger.database import NOW, among
 
 _R, _T, _M = t.route.c, t.target.c, t.move.c
 
@@ -93,4 +93,5 @@ def note_aliases(connection: sa.Connection, job_id: int, aliases: Mapping[str, s
 def set_sides(connection: sa.Connection, new: list[int], old: list[int]) -> None:
     """Point the routes `new` to the new side and the routes `old` to the old side."""
     for side, ids in (("new", new), ("old", old)):
-        connection.execute(sa.update(t.route).where(_R.id.in_(ids), _R.side != side).values(side=side, changed_at=NOW))
+        moved = sa.update(t.route).where(among(_R.id, ids), _R.side != side)
+        connection.execute(moved.values(side=side, changed_at=NOW))

@@ -28,7 +28,7 @@ from orchestrator.core.states import (
 )
 from orchestrator.ledger import clients, differences, leadership, moves, parked, rollback, rollout
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import NOW
+from orchestrator.ledger.database import NOW, among
 from vecfleet.errors import NotFound
 from vecfleet.stores.base import Usage
 
@@ -152,7 +152,7 @@ def _totals(connection: sa.Connection, job_ids: Sequence[int]) -> dict[int, Tota
     added: dict[int, dict[str, int]] = {job_id: dict.fromkeys((*_COUNTS, "expected"), 0) for job_id in job_ids}
     for row in connection.execute(
         sa.select(_M.job_id, _M.state, sa.func.count().label("n"), sa.func.sum(expected).label("expected"), *sums)
-        .where(_M.job_id.in_(job_ids))
+        .where(among(_M.job_id, job_ids))
         .group_by(_M.job_id, _M.state)
     ):
         namespaces[row.job_id][MoveState(row.state)] = row.n
