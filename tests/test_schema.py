@@ -113,6 +113,25 @@ def test_jobs_from_before_their_waits_get_those_of_their_stores_and_of_the_setti
     assert [tuple(row) for row in rows] == [(90, 90, 60, False), (90, 0, 60, True), (5, 90, 60, False)]
 
 
+def test_answers_from_before_lose_the_ids_of_the_records_that_were_asked_about(
+    connect: sa.Engine, empty_database_url: str
+) -> None:
+    schema.upgrade(empty_database_url)
+    table = JobTable(Database(empty_database_url))
+    with table.by_hand() as connection:
+        table.job_id = table.insert(connection, plan_of(planned("s", "t")))
+        answers = {"queries": [{"id": "r-1", "overlap": 1.0}, {"id": "r-2", "overlap": 0.5}]}
+        connection.execute(sa.insert(t.batch).values(job_id=table.job_id, kind="query", seq=0, found=answers))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0033'"))
+    table.database.dispose()
+
+    schema.upgrade(empty_database_url)
+
+    with connect.connect() as connection:
+        [kept] = connection.execute(sa.select(t.batch.c.found)).scalars()
+    assert kept == {"queries": [{"overlap": 1.0}, {"overlap": 0.5}]}
+
+
 def test_two_who_upgrade_at_once_take_turns(connect: sa.Engine, empty_database_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: schema.upgrade(empty_database_url), range(4)))

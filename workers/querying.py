@@ -51,7 +51,6 @@ def _ask(work: Work, asked: Asked) -> dict[str, Any]:
     else:
         agreement = compare(here, there, top_k, least_is_best=work.target.index.info.metric == "euclidean")
     return {
-        "id": asked.id,
         **asdict(agreement),
         "old_ms": round(old[1], 2) if old else None,
         "new_ms": round(new[1], 2) if new else None,

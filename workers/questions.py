@@ -19,12 +19,11 @@ from workers.work import Work
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question: its name, and the vector that each side is asked with; None where it cannot be asked there.
+    """A question: the vector that each side is asked with; None where it cannot be asked there.
 
     `relevant`: ids at the source that a good answer names.
     """
 
-    id: str
     move: Move
     old: Record | None
     new: Record | None
@@ -57,30 +56,30 @@ def _of_sample(work: Work, *, embeds: bool) -> Iterator[Asked]:
             if found is None:
                 continue
             new = found
-        yield Asked(record.record_id, move, old, new)
+        yield Asked(move, old, new)
 
 
 def _of_file(work: Work, gate: Gate) -> Iterator[Asked]:
     target = work.target_row
     with work.database.begin() as connection:
         sources = [moves.get(connection, move_id) for move_id, _ in sorted(checks.moves_into(connection, target.id))]
-    every: list[tuple[Move, int, Question]] = [
-        (move, number, question)
+    every: list[tuple[Move, Question]] = [
+        (move, question)
         for move in sources
-        for number, question in enumerate(questions_of(work.settings.vecfleet_root, gate, move.source), start=1)
+        for question in questions_of(work.settings.vecfleet_root, gate, move.source)
     ]
     mine = every[work.lease.seq * ASKED_AT_ONCE : (work.lease.seq + 1) * ASKED_AT_ONCE]
     if not mine:
         return
     assert work.embeddings is not None, "the runner opens the model of a plan that embeds"
-    texts = [question.text for _, _, question in mine]
+    texts = [question.text for _, question in mine]
     answer = work.embeddings.values_of(texts, [frozenset()] * len(texts), lambda _subjects: None, purpose="query")
-    for (move, number, question), values in zip(mine, answer.values, strict=True):
+    for (move, question), values in zip(mine, answer.values, strict=True):
         old = None
         if question.like is not None:
             old = _like(work.source.fetch(move.source, [question.like]), question.like)
         new = Record("", values) if values is not None else None
-        yield Asked(f"question {number}", move, old, new, frozenset(question.relevant))
+        yield Asked(move, old, new, frozenset(question.relevant))
 
 
 def _like(records: Mapping[str, Record], record_id: str) -> Record | None:
