@@ -50,6 +50,7 @@ def routers(
     looking, operating = router(READ, OPERATE, APPROVE), router(OPERATE, APPROVE)
     approving, forgetting = router(APPROVE), router(APPROVE, threads=erasing)
     api_looks.add(looking, parts, sampler)
+    api_looks.add_spending(operating, parts)
     api_acts.add_operating(operating, parts, tokens)
     api_acts.add_approving(approving, parts, tokens)
     api_acts.add_forgetting(forgetting, parts, tokens)

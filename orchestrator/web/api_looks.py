@@ -1,4 +1,7 @@
-"""Routes of the fleet's HTTP API that change nothing: jobs, plans, reports, erasures."""
+"""Routes of the fleet's HTTP API that change nothing: jobs, plans, reports, erasures.
+
+A dry run reads the sources as an `apply` does, for read units of the account: it is for who may apply.
+"""
 
 from typing import Annotated, Any
 
@@ -95,6 +98,10 @@ def _plans(router: APIRouter, parts: Fleet) -> None:
     def read_plan(name: str) -> dict[str, Any]:
         """Return a plan: every move, the policies, the warnings, the estimate, and its digest."""
         return plans.usable(parts, name).model_dump(mode="json")
+
+
+def add_spending(router: APIRouter, parts: Fleet) -> None:
+    """Add the look that reads whole namespaces."""
 
     @router.get("/plans/{name}/dry-run")
     def try_plan(name: str) -> dict[str, Any]:

@@ -47,7 +47,7 @@ TABLE: Mapping[str, Row] = {
     "GET /jobs/{job}/acts": Row("read", 200),
     "GET /plans": Row("read", 200),
     "GET /plans/{name}": Row("read", 404),
-    "GET /plans/{name}/dry-run": Row("read", 404),
+    "GET /plans/{name}/dry-run": Row("operate", 404),  # it spends read units
     "GET /erasures/{number}": Row("read", 200),
     "POST /jobs": Row("operate", 404, {"plan": "none.yaml", "digest": "x"}),
     "POST /jobs/{job}/pause": Row("operate", 409),
