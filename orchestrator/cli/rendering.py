@@ -117,6 +117,7 @@ def plan(found: Plan) -> None:
         f"soak {policies.soak_seconds} s · clean up {policies.clean_up} · "
         f"{'exclusive' if policies.exclusive else 'shared'} index"
         + (f" · batches begin {policies.window}" if policies.window else "")
+        + (", writers stay out at all hours" if policies.window and policies.writers == "freeze" else "")
     )
     if others := policies.model_dump(exclude=_IN_THE_LINE, exclude_defaults=True):
         say("also: " + " · ".join(_policy(name, value) for name, value in others.items()))

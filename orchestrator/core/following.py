@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from orchestrator.core.model import JobColumns
-from orchestrator.core.reading import ClientGroup, Reading
+from orchestrator.core.reading import ClientGroup, JobRow, Reading
 from orchestrator.core.states import JOB_ENDED, JobState
 from orchestrator.core.wording import counted, duration
 
@@ -17,15 +16,15 @@ _S = JobState
 _GIVEN_UP = JOB_ENDED | {_S.ROLLING_BACK}
 
 
-def freezes(job: JobColumns) -> bool:
-    """Say whether a job in this state keeps its sources frozen, if its plan stops the writers."""
+def freezes(job: JobRow) -> bool:
+    """Say whether a job keeps its sources frozen now, as its plan says, inside its maintenance window and outside."""
     going_back = job.resume_to is _S.ROLLING_BACK and job.state in (_S.PAUSING, _S.PAUSED, _S.NEEDS_ATTENTION)
-    return job.state not in _GIVEN_UP and not going_back
+    return job.policies.writers == "freeze" and job.state not in _GIVEN_UP and not going_back
 
 
 def of_writers(reading: Reading) -> str | None:
     """Say who obeys the freeze of a job's sources, and who is for a person to stop. None: they are not frozen."""
-    if reading.job.policies.writers != "freeze" or not freezes(reading.job):
+    if not freezes(reading.job):
         return None
     if reading.job.source_store in WITHOUT_CLIENTS:
         return "no client writes to such a source by the routes: nobody is kept from it but by you"

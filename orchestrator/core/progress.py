@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from orchestrator.core.following import in_step_as_of, of_lag, of_writers
+from orchestrator.core.following import freezes, in_step_as_of, of_lag, of_writers
 from orchestrator.core.freshness import fresh_from, frozen_from, next_pass_at
 from orchestrator.core.model import Move
 from orchestrator.core.next_steps import MOVING, next_steps, nobody_works, soaks_until
@@ -305,7 +305,8 @@ def _closed(reading: Reading) -> list[str]:
         return []
     return [
         f"{'new batches wait' if reading.leased else 'it waits'} for its window ({job.policies.window}), opens at "
-        f"{opens:%Y-%m-%d %H:%M %Z}; `vecfleet set {job.id} hours 2` lets batches begin at once, for two hours"
+        f"{opens:%Y-%m-%d %H:%M %Z}; `vecfleet set {job.id} hours 2` lets batches begin at once, for two hours",
+        *(["until then, too, its plan keeps writers out of its sources"] if freezes(job) else []),
     ]
 
 

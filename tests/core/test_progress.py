@@ -31,8 +31,12 @@ def test_a_job_outside_its_window_says_when_it_opens_and_how_not_to_wait() -> No
     assert seen.waits == (
         "it waits for its window (01:00-04:00 Europe/Berlin), opens at 2026-11-22 01:00 CET; "
         "`vecfleet set 7 hours 2` lets batches begin at once, for two hours",
+        "until then, too, its plan keeps writers out of its sources",
     )
     assert seen.eta_seconds is None
+    # Where writers go on, it keeps nobody out
+    going_on = policies(window=window, writers="delta")
+    assert len(progress(reading(policies=going_on, begins_until=STARTED, leased=0)).waits) == 1
     # What has begun goes on
     assert progress(replace(closed, leased=2)).waits[0].startswith("new batches wait for its window")
     # And nothing waits while it is open, or a person gave it hours, or it rests
