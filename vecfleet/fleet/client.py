@@ -152,19 +152,24 @@ class FleetClient:
         """Return once the job is in one of these states.
 
         Raises NotReached as soon as it rests in another one, and StillUnderWay after `within_s` seconds. The service
-        may be away meanwhile.
+        may be away meanwhile; raises Unreachable if it is away at the end.
         """
         ends = time.monotonic() + within_s
         while True:
-            status = self.status(job)
-            if status.state in states:
-                return status
-            if status.rests:
-                raise NotReached(status, states)
             left = ends - time.monotonic()
-            if left <= 0:
-                raise StillUnderWay(status, within_s)
-            time.sleep(min(every_s, left))
+            try:
+                status = self.status(job)
+            except Unreachable:
+                if left <= 0:
+                    raise
+            else:
+                if status.state in states:
+                    return status
+                if status.rests:
+                    raise NotReached(status, states)
+                if left <= 0:
+                    raise StillUnderWay(status, within_s)
+            time.sleep(max(0.0, min(every_s, left)))
 
     # Role operate
 
@@ -302,9 +307,15 @@ class FleetClient:
             raise _AskAgain(
                 f"the fleet does not answer: {type(error).__name__}", next_step=f"check {ADDRESS}: `vecfleet serve`"
             ) from error
-        if answer.is_success:
+        if not answer.is_success:
+            raise _error(answer)
+        try:
             return answer.json()
-        raise _error(answer)
+        except ValueError as error:
+            raise BadInput(
+                f"{ADDRESS} answers, and is not the fleet's API",
+                next_step=f"check {ADDRESS}: the address of `vecfleet serve`, with no proxy's sign-in before it",
+            ) from error
 
 
 def _wait(state: RetryCallState) -> float:
@@ -319,6 +330,7 @@ def _error(answer: httpx.Response) -> VecfleetError:
         told = answer.json()
     except ValueError:
         told = {}
+    told = told if isinstance(told, dict) else {}  # of something between us and the fleet
     message, step = str(told.get("detail", f"the fleet answered {answer.status_code}")), told.get("next_step")
     code = told.get("code")
     match answer.status_code:

@@ -1,0 +1,55 @@
+"""The client of the fleet's API beside a service that is away for a while, or is something else."""
+
+import pytest
+
+from tests.contracts.answering import Answer, Answering, Asked
+from vecfleet.errors import BadInput, Unreachable
+from vecfleet.fleet import FleetClient, StillUnderWay
+
+STATUS = {
+    "job": 7,
+    "state": "running",
+    "rests": False,
+    "reason": None,
+    "waits": [],
+    "next_steps": [],
+    "step": "copying",
+    "unit": "records",
+    "done": 1,
+    "total": 2,
+    "percent": 50.0,
+    "cut_over_percent": 0,
+    "way_back": "roll back",
+}
+AWAY = Answer(503, {"detail": "the job table does not answer"})
+
+
+def client_of(service: Answering) -> FleetClient:
+    return FleetClient(service.address, "token", tries=1)
+
+
+def test_a_service_that_is_away_for_longer_than_a_request_is_tried_does_not_end_a_wait() -> None:
+    answers = iter([AWAY, AWAY, Answer(200, STATUS), AWAY, Answer(200, STATUS | {"state": "verified"})])
+    with Answering(lambda _: next(answers)) as service, client_of(service) as fleet:
+        assert fleet.wait(7, within_s=60, every_s=0).state == "verified"
+
+
+def test_a_wait_ends_in_its_time_whether_the_service_is_there_or_away() -> None:
+    with (
+        Answering(lambda _: AWAY) as service,
+        client_of(service) as fleet,
+        pytest.raises(Unreachable, match="job table"),
+    ):
+        fleet.wait(7, within_s=0)
+    there = Answer(200, STATUS)
+    with Answering(lambda _: there) as service, client_of(service) as fleet, pytest.raises(StillUnderWay):
+        fleet.wait(7, within_s=0)
+
+
+@pytest.mark.parametrize("answer", [Answer(200, b"<html>sign in</html>"), Answer(404, ["nothing here"])])
+def test_an_address_of_something_else_is_said_to_be(answer: Answer) -> None:
+    def answers(_: Asked) -> Answer:
+        return answer
+
+    with Answering(answers) as service, client_of(service) as fleet, pytest.raises(BadInput):
+        fleet.jobs()
