@@ -314,7 +314,8 @@ def test_repairs_are_counted() -> None:
 
 
 def test_what_differs_where_nothing_may_be_repaired_is_for_a_person() -> None:
-    attention(decide(snapshot(J.COPIED, targets={"mismatched": 1}, differing=0), NOW))
+    asked = attention(decide(snapshot(J.COPIED, targets={"mismatched": 1}, differing=0), NOW))
+    assert (asked.reason, asked.resume_to) == ("1 target differs from its sources", J.COPIED)
 
 
 @pytest.mark.parametrize(

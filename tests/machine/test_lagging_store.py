@@ -280,6 +280,7 @@ def test_in_any_order_over_a_store_that_lags_the_laws_hold(world: World) -> None
     except AssertionError as law:
         pytest.fail(str(Broken(len(lives), str(law), lives[-1].life.index.story.read())))
     began = [one.life for one in lives if hasattr(one, "life")]
+    assert any(life.jobs for life in began)
     back = sum(len(life.jobs) > 1 for life in began), sum(life.application.taken_back for life in began)
     lost = sum(len(life.laws.losses) for life in began)
     print(

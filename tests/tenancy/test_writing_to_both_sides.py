@@ -225,6 +225,7 @@ def test_writers_level_by_themselves_what_is_owed(small_index: str, routes: Rout
         lambda: bool(client.upsert_vectors(vectors("s"), CREATOR, TWIN)) and "r" in there(client, NEW),
     )
     client._threads.get().shutdown()
+    assert there(client, NEW) == there(client, OLD) and set(there(client, NEW)) == {"r", "s"}
 
 
 @pytest.mark.parametrize("way", ["threads", "coroutines"])

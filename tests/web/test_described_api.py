@@ -31,14 +31,18 @@ def app(settings: Settings) -> Iterator[FastAPI]:
     parts.database.dispose()
 
 
-def test_the_description_of_the_service_is_valid_openapi(app: FastAPI) -> None:
-    schemathesis.openapi.from_dict(app.openapi()).validate()
-
-
-def test_the_validator_finds_what_is_no_openapi(app: FastAPI) -> None:
-    description = {**app.openapi(), "paths": {f"{PREFIX}/jobs": {"get": {"responses": {"200": {}}, "in": 7}}}}
-    with pytest.raises(jsonschema_rs.ValidationError):
+def is_openapi(description: dict[str, Any]) -> bool:
+    try:
         schemathesis.openapi.from_dict(description).validate()
+    except jsonschema_rs.ValidationError:
+        return False
+    return True
+
+
+def test_the_description_of_the_service_is_valid_openapi(app: FastAPI) -> None:
+    described = app.openapi()
+    assert is_openapi(described)
+    assert not is_openapi({**described, "paths": {f"{PREFIX}/jobs": {"get": {"responses": {"200": {}}, "in": 7}}}})
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
