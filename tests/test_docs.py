@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -239,9 +240,20 @@ def test_a_replaced_word_is_seen_inside_a_name_too() -> None:
 QUESTION_WORDS = {"what", "whose", "which", "who", "how", "where", "whether", "when", "why", "those"}
 
 
+def docstrings_of(tree: ast.Module) -> Iterator[str]:
+    """Yield the docstrings of modules, classes and functions, and those that stand below a constant or a field."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+        if isinstance(node, ast.Module | ast.ClassDef):
+            for above, below in pairwise(node.body):
+                match above, below:
+                    case ast.Assign() | ast.AnnAssign(), ast.Expr(value=ast.Constant(value=str(text))):
+                        yield text
+
+
 def question_openings(text: str) -> list[str]:
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    docstrings = (ast.get_docstring(node) or "" for node in ast.walk(ast.parse(text)) if isinstance(node, documented))
+    docstrings = docstrings_of(ast.parse(text))
     return [docstring for docstring in docstrings if docstring[:12].split(" ")[0].lower() in QUESTION_WORDS]
 
 
@@ -256,8 +268,9 @@ def test_every_docstring_opens_with_a_verb_or_a_noun() -> None:
     assert {module: docstrings for module, docstrings in openings.items() if docstrings} == {}
 
 
-def test_a_docstring_that_opens_with_a_question_word_is_seen() -> None:
-    assert question_openings('def size() -> int:\n    """What a record weighs."""\n') == ["What a record weighs."]
+@pytest.mark.parametrize("documented", ["def size() -> int:\n    ", "SIZE = 4\n", "class Record:\n    size: int\n    "])
+def test_a_docstring_that_opens_with_a_question_word_is_seen(documented: str) -> None:
+    assert question_openings(f'{documented}"""What a record weighs."""\n') == ["What a record weighs."]
 
 
 def test_every_secret_of_the_settings_has_a_row_that_says_how_to_change_it() -> None:

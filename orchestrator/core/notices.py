@@ -24,7 +24,7 @@ MACHINES: Mapping[str, type[JobState | MoveState | BatchState | CheckState]] = {
     "target": CheckState,
 }
 EVENTS = frozenset({*MACHINES, *(f"{name}.{state}" for name, states in MACHINES.items() for state in states)})
-"""What a receiver can wait for: every change of a machine, or those into one of its states."""
+"""Events that a receiver can wait for: every change of a machine, or those into one of its states."""
 
 TROUBLE = frozenset({"job.needs_attention", "job.paused", "move.parked", "batch.parked", "target.mismatched"})
 """States that wait for a person."""

@@ -131,14 +131,14 @@ STORE_FAULTS: Mapping[str, Rule] = {
     "key refused": lambda c, s: _rule(c, "*", status=401, message="Invalid API key"),
     "quota used up": lambda c, s: _rule(c, c.choice(("reads", "writes")), quota=c.choice(("read", "write", "egress"))),
 }
-"""What the emulator does to requests, by the names of the table that is printed."""
+"""Faults that the emulator does to requests, by the names of the table that is printed."""
 
 AMBUSHES: Mapping[str, tuple[float, float]] = {
     "worker killed between its call and the record of it": (0, 0),
     "worker frozen between its call and the record of it": (2.6, 3.8),
     "worker frozen before its call is carried out": (2.6, 3.8),
 }
-"""What happens to the worker whose call was just hit. A sleep a second longer than a lease has outlived it."""
+"""Fates of the worker whose call was just hit. A sleep a second longer than a lease has outlived it."""
 
 WRITTEN_BEHIND = "written to where a deletion was not answered"
 """Somebody does so right after the deletion: its repetition would take what is new."""
@@ -151,7 +151,7 @@ STRANGERS: Mapping[str, tuple[str, ...]] = {
 """The acts of people who know nothing of the job."""
 
 VANISHING = ("source namespace vanished", "target namespace vanished")
-"""What the service itself loses, while the job copies; afterwards nobody could bring it back."""
+"""Namespaces that the service itself loses, while the job copies; afterwards nobody could bring it back."""
 
 PROCESS_FAULTS: Mapping[str, tuple[float, float]] = {
     "worker killed": (0, 0),
@@ -170,7 +170,7 @@ PROCESS_FAULTS: Mapping[str, tuple[float, float]] = {
     "Postgres killed": (0, 0),
     "connections to Postgres cut": (0, 0),
 }
-"""What happens to processes, and how long it lasts."""
+"""Fates of processes, and how long each lasts."""
 
 PEOPLE: Mapping[str, tuple[str, ...]] = {
     "a second apply": (COPYING, DESTROYING),
@@ -180,7 +180,7 @@ PEOPLE: Mapping[str, tuple[str, ...]] = {
     "a clean-up out of turn": (COPYING, DESTROYING),
     "a changed window": (COPYING, DESTROYING),
 }
-"""What people ask at the wrong time."""
+"""Requests of people at the wrong time."""
 
 ERASURE = "a tenant erased"
 SET_BACK = "Postgres replaced by an older copy of itself"

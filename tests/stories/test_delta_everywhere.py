@@ -28,7 +28,7 @@ from tests.vectors import ask, vector_database
 pytestmark = pytest.mark.story
 
 Held = dict[str, str | None]
-"""What a witness reads: the note of each record."""
+"""Looks of a witness: the note of each record."""
 SOURCE = "alma"
 
 
