@@ -17,7 +17,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from migrations.plan import read_plan
 from orchestrator.core.redaction import Traces, Words
-from orchestrator.core.two_persons import TwoPersons
+from orchestrator.core.two_persons import TwoPersons, person_of
 from orchestrator.ledger import anonymise, audit, embeddings, erasures, ownership
 from orchestrator.ledger.consents import Agreement
 from orchestrator.ledger.database import Database
@@ -30,7 +30,7 @@ from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, Store
 from vecfleet.tenancy import tokens
-from vecfleet.tenancy.erasing import Export
+from vecfleet.tenancy.erasing import ITSELF, Export
 from vecfleet.tenancy.fences import Begun, Ending, subject_of, subjects_of
 from vecfleet.tenancy.finding import TenantPlace, records
 from vecfleet.tenancy.journal import Journal
@@ -170,12 +170,16 @@ class JobTableBooks:
 
 
 def _leave_to_begin(connection: sa.Connection, tenant: Tenant, who: str) -> Agreement | None:
-    """Return the agreement of two persons; None if one is enough, or the erasure was begun and is done again."""
+    """Return the agreement of two persons; None if one is enough, or the erasure was begun and is done again.
+
+    A tenant is one person under all tokens of its name, and is named nowhere.
+    """
     _require_its_name(connection, tenant)
     if erasures.fenced(connection, subjects_of(tenant)):
         return None
+    asking = ITSELF if person_of(who) == tenant.creator.casefold() else who
     step = "vecfleet forget, with the same names"
-    return hooks.require_two(connection, TwoPersons.ERASURE, subject_of(tenant), who, step)
+    return hooks.require_two(connection, TwoPersons.ERASURE, subject_of(tenant), asking, step)
 
 
 def _require_its_name(connection: sa.Connection, tenant: Tenant) -> None:

@@ -68,9 +68,9 @@ def test_the_second_person_types_the_same_command_with_its_export(
     command = ("forget", "--creator", "ana", "--index", "brain", "--export", "hers", "--yes")
 
     # When the first types it, then nothing is made for it
-    monkeypatch.setattr(erasing, "who", lambda: "ana")
+    monkeypatch.setattr(erasing, "who", lambda: "olga")
     alone = vecfleet(*command)
-    assert alone.code == 3 and "waits for a second person for the erasure: ana asked for it" in alone.err
+    assert alone.code == 3 and "waits for a second person for the erasure: olga asked for it" in alone.err
     assert not (tmp_path / "hers").exists()
 
     # When the second does, then it is exported and done

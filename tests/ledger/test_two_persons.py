@@ -169,6 +169,17 @@ def test_an_erasure_waits_for_somebody_else_and_goes_on_without_once_it_has_begu
         assert "zoe" not in str(connection.execute(sa.select(t.consent)).all())
 
 
+def test_a_tenant_that_asks_for_its_own_erasure_is_one_person_and_named_nowhere(database: Database) -> None:
+    books = JobTableBooks(database, Settings())
+    leave_to_two(database, TwoPersons.ERASURE)
+    for who in ("zoe", "zoe (token-1)", "Zoe (token-2)"):
+        with pytest.raises(LeaveMissing, match="the tenant asked for it"):
+            books.begin(Tenant("zoe", None), who)
+    assert recorded(database) == [("the tenant", "ask for a second person")]
+    with database.begin() as connection:
+        assert "zoe" not in str(connection.execute(sa.select(t.consent)).all())
+
+
 def test_an_act_that_is_left_to_one_is_done_at_once(database: Database) -> None:
     table = verified(database, cut_over="none", clean_up="operator", soak_seconds=0)
     leave_to_two(database, TwoPersons.ERASURE)

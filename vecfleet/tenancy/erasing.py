@@ -22,6 +22,8 @@ from vecfleet.tenancy.fences import FENCED, NO_FENCE, Books, NoBooks, subject_of
 from vecfleet.tenancy.finding import Known, KnownAt, TenantPlace, chunks, in_parallel, known_nowhere
 
 CONFIRM_S = 10.0  # how long answers may lag behind a deletion
+ITSELF = "the tenant"
+"""Author of an erasure for which a tenant asks by its own name: that name is kept nowhere."""
 _LOOK_AGAIN_S = 0.2
 # Every namespace is listed and fetched from. Of at most this many namespaces each is queried too; of more, this many,
 # evenly spread.
@@ -112,7 +114,7 @@ def erase(
     names.build(tenant.creator, tenant.twin)
     began, started = datetime.now(UTC), clock()
     books = books or NoBooks()
-    begun = books.begin(tenant, "the tenant" if who == tenant.creator else who)
+    begun = books.begin(tenant, ITSELF if who == tenant.creator else who)
     on_begun()
 
     def known_at(index: str) -> Known:
@@ -318,7 +320,7 @@ def _certificate(
         "certificate": 1,
         "subject": subject_of(tenant),
         "scope": "creator" if tenant.twin is None else "twin",
-        "asked_by": "the tenant" if who == tenant.creator else who,
+        "asked_by": ITSELF if who == tenant.creator else who,
         "began": began.isoformat(timespec="seconds"),
         "last_look": last_look.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
