@@ -19,10 +19,11 @@ from orchestrator.ledger.database import Database
 from orchestrator.queue import TASKS
 from vecfleet.errors import TimedOut, Unavailable
 from vecfleet.records import Record
-from vecfleet.stores.base import Fetched, IndexInfo, Store, Usage, Written
-from vecfleet.stores.memory import MemoryIndex
+from vecfleet.stores.base import Fetched, Index, IndexInfo, Store, Usage, Written
+from vecfleet.stores.memory import MemoryIndex, MemoryStore
 from workers import runner
 from workers.outcomes import Outcome
+from workers.pace import Limit, Pace, Slot
 from workers.process import WorkerProcess
 
 ANSWERS_WITHIN_S = 60.0
@@ -246,15 +247,13 @@ class Service:
         answer: Usage = self._gated("delete", namespace, ids, lambda: self.index.delete(namespace, ids))
         return answer
 
-    def delete_namespace(self, namespace: str) -> Usage:
-        ids = list(self.contents(namespace))
-        answer: Usage = self._gated("delete_namespace", namespace, ids, lambda: self.index.delete_namespace(namespace))
+    def delete_namespace(self, name: str) -> Usage:
+        ids = list(self.contents(name))
+        answer: Usage = self._gated("delete_namespace", name, ids, lambda: self.index.delete_namespace(name))
         return answer
 
-    def create_namespace(self, namespace: str, schema: Mapping[str, Any] | None) -> bool:
-        answer: bool = self._gated(
-            "create_namespace", namespace, [], lambda: self.index.create_namespace(namespace, schema)
-        )
+    def create_namespace(self, name: str, schema: Mapping[str, Any] | None) -> bool:
+        answer: bool = self._gated("create_namespace", name, [], lambda: self.index.create_namespace(name, schema))
         return answer
 
     def contents(self, namespace: str) -> dict[str, Record]:
@@ -269,16 +268,31 @@ class Service:
                 return found
 
 
-class OneService:
+class OneIndex(MemoryStore):
     """The store that has this one index, and no other."""
 
-    name = "memory"
+    def __init__(self, index: Index) -> None:
+        super().__init__()
+        self.index = index
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def indexes(self) -> list[IndexInfo]:
+        return [self.index.info]
 
-    def open(self, info: IndexInfo) -> Service:
-        return self.service
+    def describe(self, index: str) -> IndexInfo:
+        return self.index.info
+
+    def open(self, info: IndexInfo) -> Index:  # type: ignore[override]
+        return self.index
+
+
+class Unpaced(Pace):
+    """The pace of a service without limits: each call goes at once."""
+
+    def book(self, limits: Sequence[tuple[Limit, float]], share: float) -> Slot:
+        return Slot(0.0, goes=True)
+
+    def throttled(self, limits: Sequence[tuple[Limit, float]], retry_after: float | None) -> None:
+        """Slow nobody down."""
 
 
 @dataclass(frozen=True)
@@ -286,11 +300,15 @@ class Parts(Fleet):
     """A fleet's parts, with gates."""
 
     gated: GatedDatabase
-    one: OneService
+    one: OneIndex
 
     @property
     def database(self) -> Database:  # type: ignore[override]
         return self.gated
+
+    @property
+    def store(self) -> Store:  # type: ignore[override]
+        return self.one
 
     def store_named(self, name: str) -> Store:
         return self.one

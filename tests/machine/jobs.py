@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +17,7 @@ from orchestrator.ledger import tables as t
 from orchestrator.services.erase import JobTableBooks
 from tests.chaos import books
 from tests.machine import people
-from tests.machine.acting import Clock, GatedDatabase, OneService, Parts, Service, Stop, Worker
+from tests.machine.acting import Clock, GatedDatabase, OneIndex, Parts, Service, Stop, Unpaced, Worker
 from vecfleet.errors import Unreachable
 from vecfleet.names import Tenant
 from vecfleet.records import Record
@@ -72,9 +71,9 @@ class World:
             vecfleet_root=home,
             _env_file=None,  # type: ignore[call-arg]
         )
-        self.one = OneService(Service(MemoryIndex(INDEX, Limits()), lambda *_: None))
+        self.one = OneIndex(Service(MemoryIndex(INDEX, Limits()), lambda *_: None))
         self.process = WorkerProcess(Parts(settings, self.database, self.one))
-        self.process.pace = SimpleNamespace(take=lambda *_: None, throttled=lambda *_: None, answered=lambda *_: None)  # type: ignore[assignment]
+        self.process.pace = Unpaced(redis_url)
         books.watch(self.clock.sql)
 
     def close(self) -> None:
@@ -113,7 +112,7 @@ class Jobs(RuleBasedStateMachine):
         world = self.world
         world.clock.sql("TRUNCATE job, audit, audit_head, erasure, chaos_seen CASCADE")
         index = MemoryIndex(INDEX, Limits(upsert_records=2))
-        self.service = world.one.service = Service(index, self._a_call_leaves)
+        self.service = world.one.index = Service(index, self._a_call_leaves)
         world.process._indexes.clear()
         for source, ids in RECORDS.items():
             for start in range(0, len(ids), 2):

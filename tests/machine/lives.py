@@ -30,7 +30,7 @@ from tests.machine.story import Chance
 from vecfleet.errors import Refused
 from vecfleet.names import Tenant
 from vecfleet.records import Record
-from vecfleet.stores.base import IndexInfo, Limits
+from vecfleet.stores.base import Limits
 from vecfleet.stores.parquet import ParquetStore
 from vecfleet.tenancy import erasing
 from vecfleet.tenancy.erasing import erase
@@ -67,26 +67,6 @@ class Backup:
     taken_back: bool
 
 
-@dataclass
-class Name:
-    """The store that has this one index, for plans."""
-
-    index: LaggingIndex
-    name: str = "memory"
-
-    def indexes(self) -> list[IndexInfo]:
-        return [self.index.info]
-
-    def describe(self, index: str) -> IndexInfo:
-        return self.index.info
-
-    def open(self, info: IndexInfo) -> LaggingIndex:
-        return self.index
-
-    def backups(self) -> None:
-        return None
-
-
 class Life:
     """Jobs, one after another, over one index, with an application, strangers, and workers that stop where told."""
 
@@ -94,7 +74,7 @@ class Life:
         self.world = world
         world.clock.sql("TRUNCATE job, audit, erasure, continuity, chaos_seen CASCADE")
         self.index = LaggingIndex(INDEX, world.clock, chance, lag_s=LAG_S, deadline_s=DEADLINE_S, unruly=unruly)
-        world.one.service = self.index  # type: ignore[assignment]
+        world.one.index = self.index
         world.process._indexes.clear()
         self.application = Application(self.index, writers, STALE_S, target_of=target_of)
         self.strangers = Strangers(self.index)
@@ -183,13 +163,10 @@ class Life:
         """The index is exported and emptied by the command. What it deleted is in the export, or it refused."""
         home = self.world.process.settings.vecfleet_root
         folders, folder = ParquetStore(home), f"export-{len(list(home.iterdir()))}"
-        there = SimpleNamespace(
-            store=Name(self.index), folders=folders, database=self.world.database, settings=self.world.process.settings
-        )
         time = SimpleNamespace(monotonic=self.world.clock.monotonic, sleep=self.passes)
         self.index.story.tell("a person empties the index, with an export")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(whole_indexes, "fleet", lambda: nullcontext(there))
+            patch.setattr(whole_indexes, "fleet", lambda: nullcontext(self.world.process.fleet))
             for module in (session, erasing):
                 patch.setattr(module, "time", time)
             try:

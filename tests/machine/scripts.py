@@ -11,9 +11,9 @@ from migrations.estimating import Prices
 from migrations.reversing import plan_reverse
 from orchestrator.core.states import JobState
 from orchestrator.ledger import erased_ids
-from tests.machine.acting import Stop
+from tests.machine.acting import OneIndex, Stop
 from tests.machine.lagging import OLDEST, Fate
-from tests.machine.lives import ALMA, BRUNO, DEADLINE_S, LAG_S, LEASE_S, STALE_S, Life, Name
+from tests.machine.lives import ALMA, BRUNO, DEADLINE_S, LAG_S, LEASE_S, STALE_S, Life
 from tests.machine.people import record
 from vecfleet.errors import BadPlan, Refused
 from vecfleet.names import DEFAULT
@@ -155,7 +155,7 @@ def leaves_an_alias_and_goes_back(life: Life) -> None:
 def apply_way_back(life: Life) -> None:
     """Plan and apply what takes the job back. Raises BadPlan or Refused, and then nothing happened."""
     job, now = life.table.job, datetime.now(UTC)
-    life.apply(plan_reverse(Name(life.index), job.plan, list(life.table.targets), prices=Prices(), now=now))
+    life.apply(plan_reverse(OneIndex(life.index), job.plan, list(life.table.targets), prices=Prices(), now=now))
     life.application.goes_back()
 
 
