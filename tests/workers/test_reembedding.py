@@ -62,7 +62,7 @@ def test_records_without_text_are_parked_with_the_reason(open_job: Open) -> None
     assert set(held(one)) == {"a"}
 
 
-def test_a_vector_that_somebody_changed_is_repaired_from_the_cache(open_job: Open) -> None:
+def test_a_vector_that_somebody_changed_becomes_the_models_again(open_job: Open) -> None:
     one = open_job(with_texts())
     one.until(JobState.VERIFIED)
     before = held(one)
