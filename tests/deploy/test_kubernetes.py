@@ -37,21 +37,21 @@ VERSIONS = {
 }
 PODS = {one["metadata"]["name"]: one["spec"]["template"] for one in RESOURCES if one["kind"] in ("Job", "Deployment")}
 TELEMETRY = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "SENTRY_DSN"}
-STORES = {"PINECONE_API_KEY", "PGVECTOR_URL", "PGVECTOR_OTHER_URL"}
+VECTORS = {"PINECONE_API_KEY", "PGVECTOR_URL", "PGVECTOR_OTHER_URL", "OPENAI_API_KEY"}
 USED_BY = {
     "schema": {"DATABASE_URL"},
     "migrate": {"DATABASE_URL", "OWNER_DATABASE_URL"},
     "dispatcher": {
-        *("DATABASE_URL", "REDIS_URL", "BROKER_URL", "OPENAI_API_KEY"),
-        *("AUDIT_KEY", *STORES, *TELEMETRY),
+        *("DATABASE_URL", "REDIS_URL", "BROKER_URL"),
+        *("AUDIT_KEY", *VECTORS, *TELEMETRY),
     },
-    "worker": {"DATABASE_URL", "REDIS_URL", "BROKER_URL", "OPENAI_API_KEY", *STORES, *TELEMETRY},
+    "worker": {"DATABASE_URL", "REDIS_URL", "BROKER_URL", *VECTORS, *TELEMETRY},
     "web": {
         "DATABASE_URL",
         "REDIS_URL",
         "BROKER_URL",
         "OPERATOR_TOKEN",
-        *("WEBHOOK_URL", *STORES, *TELEMETRY),
+        *("WEBHOOK_URL", *VECTORS, *TELEMETRY),
     },
     "flower": {"REDIS_URL", "BROKER_URL", "FLOWER_PASSWORD"},
 }
