@@ -28,7 +28,7 @@ from workers.process import WorkerProcess
 TARGET = "creator_ana_twin_s"
 COUNT = 23
 PATIENCE_S = 120.0  # a job takes a second or two; a batch that failed waits as long, and a loaded machine may need this
-POLL_S = 0.01
+POLL_S, LONGEST_POLL_S = 0.01, 0.08  # each look decides for the whole job: whoever looks often keeps a processor busy
 DEADLINE_S = 1.0  # nothing leaves this process; what failed and may take effect all the same is waited out
 
 
@@ -67,13 +67,16 @@ class One:
 
     def work_until(self, holds: Callable[[], object], times: int = 1) -> None:
         """Let the dispatcher decide and the workers work until this holds. It is looked at after each decision."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline, pause_s = time.monotonic() + PATIENCE_S, POLL_S
         while True:
             self.table.advance()
             if holds():
                 return
-            if not self.deliver(times):
-                time.sleep(POLL_S)  # whatever is left to do is not due yet
+            if self.deliver(times):
+                pause_s = POLL_S
+            else:
+                time.sleep(pause_s)  # whatever is left to do is not due yet
+                pause_s = min(2 * pause_s, LONGEST_POLL_S)
             assert time.monotonic() < deadline, f"the job stays {self.table.job.state}: {self.table.job.reason}"
 
     def read_again(self) -> None:

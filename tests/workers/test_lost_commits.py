@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from in_one_process import COUNT, PATIENCE_S, POLL_S, TARGET, One, open_one, twenty_three
+from in_one_process import COUNT, LONGEST_POLL_S, PATIENCE_S, POLL_S, TARGET, One, open_one, twenty_three
 from job_table import planned
 
 from orchestrator import schema
@@ -73,21 +73,21 @@ class Rig:
         self.postgres.start()
         assert self.postgres.port == port
 
-    def work(self) -> None:
-        """Workers take whatever wake-ups are out."""
-        for row in self.one.table.rows():
-            if row.state == BatchState.DISPATCHED:
-                kind = BatchKind(row.kind)
-                runner.run(self.one.process, row.id, row.generation, [TASKS[kind][1]])
+    def work(self) -> int:
+        """Let workers take whatever wake-ups are out. Return how many there were."""
+        dispatched = [row for row in self.one.table.rows() if row.state == BatchState.DISPATCHED]
+        for row in dispatched:
+            runner.run(self.one.process, row.id, row.generation, [TASKS[BatchKind(row.kind)][1]])
+        return len(dispatched)
 
     def until(self, holds: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline, pause_s = time.monotonic() + PATIENCE_S, POLL_S
         while True:
             self.dispatcher.tick()
             if holds():
                 return
-            self.work()
-            time.sleep(POLL_S)
+            pause_s = POLL_S if self.work() else min(2 * pause_s, LONGEST_POLL_S)
+            time.sleep(pause_s)
             assert time.monotonic() < deadline, f"the job stays {self.one.table.job}"
 
     def until_state(self, state: JobState) -> None:
