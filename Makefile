@@ -3,6 +3,9 @@
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 
+# Dozens of processes start from these modules: each would compile them again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test every-test lint bench chaos browser compat pipelines rabbitmq docs
 
