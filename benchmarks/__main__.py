@@ -20,6 +20,7 @@ PARTS = (
     "peers",
     "scale",
     "waits",
+    "catch_up",
     "memory",
     "restart",
     "queueing",

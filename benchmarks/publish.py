@@ -40,6 +40,8 @@ def _lines(part: str, rows: list[Mapping[str, Any]], run: Mapping[str, Any]) -> 
         spread = f"{_number(low)} – {_number(high)}" if low != high else ""
         judged = f"{one['reach']} | {_SAID[one['ok']]}" if one["reach"] else " | "
         yield f"| {one['name']} | {_number(one['value'])} | {spread} | {one['unit']} | {judged} |\n"
+    if run["parts"][part].get("disturbed"):
+        yield f"\n**It was disturbed**: other processes took {run['parts'][part]['others']:.0%} of the processors.\n"
     if run["parts"][part]["failed"]:
         yield f"\n**It failed before its end**: {run['parts'][part]['why']}\n"
 

@@ -2,13 +2,17 @@
 
 A part is a function `measure(quick)` that gives figures one by one. What it gave before it failed is kept, and the
 parts after it run all the same. The file is written anew after each part: an interrupted run has what was measured.
+
+A part is disturbed if other processes took more than a tenth of the processors while it ran. It says so and is measured
+again, three times at most; the least disturbed measurement counts, and the file says how disturbed it was.
 """
 
 import argparse
 import json
+import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +26,7 @@ from benchmarks.showing import machine, versions
 from orchestrator.embedded.foreground import endings_interrupt
 
 STOPPED = 130  # the exit code of a command that Ctrl-C ended
+_MOST_OF_OTHERS, _TRIES = 0.10, 3
 
 
 class Measure(Protocol):
@@ -36,23 +41,46 @@ class LeftOut(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """One part. `load`: of the machine when it began. `why`: what it failed of, or was left out for."""
+    """One part. `load`: of the machine when it began. `why`: what it failed of, or was left out for.
+
+    `others`: the share of the processors that other processes took while it ran. `tries`: how often it was measured.
+    """
 
     part: str
     figures: Sequence[Figure]
     seconds: float
     load: float
+    others: float
     failed: bool = False
     why: str | None = None
+    tries: int = 1
+
+    @property
+    def disturbed(self) -> bool:
+        return self.others > _MOST_OF_OTHERS
 
 
-def run(parts: Mapping[str, Measure], *, quick: bool, json_file: Path | None, console: Console) -> int:
+def taken_by_others() -> float:
+    """Return the processor seconds that processes other than this one and its ended children took so far."""
+    times = psutil.cpu_times()
+    busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
+    return float(busy) - sum(os.times()[:4])
+
+
+def run(
+    parts: Mapping[str, Measure],
+    *,
+    quick: bool,
+    json_file: Path | None,
+    console: Console,
+    others: Callable[[], float] = taken_by_others,
+) -> int:
     """Measure, show, and write where asked. Returns the exit code: 1 where a part failed; to miss a reach is none."""
     before, ran = machine(), list[Ran]()
     form = "quick" if quick else "whole"
     console.print(f"{before['processor']}, {before['cores']} cores, Python {before['python']}; the {form} form")
     for name, measure in parts.items():
-        ran.append(_one(name, measure, quick, console))
+        ran.append(_undisturbed(name, measure, quick, console, others))
         if json_file is not None:
             json_file.write_text(json.dumps(document(ran, quick, before), indent=2) + "\n", encoding="utf-8")
     if json_file is not None:
@@ -60,8 +88,22 @@ def run(parts: Mapping[str, Measure], *, quick: bool, json_file: Path | None, co
     return int(any(one.failed for one in ran))
 
 
-def _one(name: str, measure: Measure, quick: bool, console: Console) -> Ran:
-    load, began, found = psutil.getloadavg()[0], time.monotonic(), list[Figure]()
+def _undisturbed(name: str, measure: Measure, quick: bool, console: Console, others: Callable[[], float]) -> Ran:
+    """Measure the part until nothing disturbs it, or as often as it may be; return the least disturbed of them."""
+    ran = list[Ran]()
+    while len(ran) < _TRIES:
+        ran.append(_one(name, measure, quick, console, others))
+        if ran[-1].failed or ran[-1].why is not None:
+            return ran[-1]
+        if not ran[-1].disturbed:
+            break
+        what = "it is measured again" if len(ran) < _TRIES else "the least disturbed of its figures are kept"
+        console.print(f"{name} was disturbed: other processes took {ran[-1].others:.0%} of the processors; {what}\n")
+    return replace(min(ran, key=lambda one: one.others), tries=len(ran))
+
+
+def _one(name: str, measure: Measure, quick: bool, console: Console, others: Callable[[], float]) -> Ran:
+    load, taken, began, found = psutil.getloadavg()[0], others(), time.monotonic(), list[Figure]()
     failed, why = False, None
     with console.status(name) as status:
         try:
@@ -74,12 +116,13 @@ def _one(name: str, measure: Measure, quick: bool, console: Console) -> Ran:
             failed, why = True, f"{type(error).__name__}: {error}"
             console.print_exception()
     seconds = time.monotonic() - began
+    share = max(0.0, others() - taken) / (seconds * (psutil.cpu_count() or 1))
     if found:
         show(console, f"{name}: {seconds:,.0f} s; load at its begin {load:.1f}", found)
     if why is not None:
         console.print(f"{name} {'failed' if failed else 'was left out'}: {why}", markup=False)
     console.print()
-    return Ran(name, found, seconds, load, failed, why)
+    return Ran(name, found, seconds, load, share, failed, why)
 
 
 def document(ran: Sequence[Ran], quick: bool, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,6 +137,9 @@ def document(ran: Sequence[Ran], quick: bool, before: Mapping[str, Any]) -> dict
             one.part: {
                 "seconds": round(one.seconds, 1),
                 "load": round(one.load, 2),
+                "others": round(one.others, 3),
+                "disturbed": one.disturbed,
+                "tries": one.tries,
                 "failed": one.failed,
                 "why": one.why,
             }

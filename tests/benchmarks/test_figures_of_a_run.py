@@ -1,7 +1,7 @@
 """Figures of the benchmarks: judged by all samples, kept in one file, and not lost with a part."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -120,8 +120,48 @@ def test_a_loop_of_ones_own_is_plugged_in_by_its_name() -> None:
     assert named("benchmarks.seed_loop:peer") is PEERS["seed 000's loop"]
 
 
-def ran(tmp_path: Path, parts: dict[str, Measure]) -> tuple[int, dict]:  # type: ignore[type-arg]
+def test_a_part_that_others_disturb_says_so_and_is_measured_again(tmp_path: Path) -> None:
+    # Given processes of others that take all processors twice, and then rest
+    taken, values = [0.0], iter((1.0, 2.0, 3.0, 4.0))
+
+    def disturbed(quick: bool) -> Iterator[Figure]:
+        value = next(values)
+        taken[0] += 1_000.0 if value < 3 else 0.0
+        yield Figure("copy", value, "s")
+
+    # When the part is run
+    told = StringIO()
+    _, body = ran(tmp_path, {"copy": disturbed}, others=lambda: taken[0], told=told)
+
+    # Then the figures are those of the third time
+    assert [one["value"] for one in body["measures"]] == [3.0]
+    part = body["parts"]["copy"]
+    assert (part["tries"], part["disturbed"], part["others"]) == (3, False, 0.0)
+    assert told.getvalue().count("copy was disturbed: other processes took") == 2
+
+
+def test_a_part_that_is_always_disturbed_keeps_the_least_disturbed_figures(tmp_path: Path) -> None:
+    taken, values = [0.0], iter((3.0, 1.0, 2.0))
+
+    def disturbed(quick: bool) -> Iterator[Figure]:
+        value = next(values)
+        taken[0] += value * 1_000_000  # more than the difference in time between two tries
+        yield Figure("copy", value, "s")
+
+    _, body = ran(tmp_path, {"copy": disturbed}, others=lambda: taken[0])
+
+    assert [one["value"] for one in body["measures"]] == [1.0]
+    assert body["parts"]["copy"]["disturbed"] and body["parts"]["copy"]["tries"] == 3
+
+
+def ran(
+    tmp_path: Path,
+    parts: dict[str, Measure],
+    others: Callable[[], float] = lambda: 0.0,
+    told: StringIO | None = None,
+) -> tuple[int, dict]:  # type: ignore[type-arg]
     """The exit code, and what the file holds."""
     place = tmp_path / "figures.json"
-    said = run(parts, quick=True, json_file=place, console=Console(file=StringIO()))
+    console = Console(file=told or StringIO(), width=120)
+    said = run(parts, quick=True, json_file=place, console=console, others=others)
     return said, json.loads(place.read_text())

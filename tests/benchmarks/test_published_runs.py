@@ -50,7 +50,7 @@ def test_a_table_holds_the_figures_of_its_part_and_how_they_were_taken() -> None
     run = {
         "quick": True,
         "at": "2026-11-22T03:00:00+00:00",
-        "parts": {"scale": {"load": 8.6, "failed": False, "why": None}},
+        "parts": {"scale": {"load": 8.6, "failed": False, "why": None, "disturbed": True, "others": 0.31}},
         "measures": [
             {"part": "scale", "name": "status, service", "value": 38.0, "unit": "ms", "reach": "≤ 200", "ok": True}
             | {"interval": [36.0, 40.0]},
@@ -62,6 +62,7 @@ def test_a_table_holds_the_figures_of_its_part_and_how_they_were_taken() -> None
     # Then the first holds the figure that it asks for, and the rest stands as it was
     assert "| status, service | 38 | 36 – 40 | ms | ≤ 200 | reached |" in told
     assert "quick form, 2026-11-22, load 9 at its begin" in told
+    assert "**It was disturbed**: other processes took 31% of the processors." in told
     assert "old" not in told and "purge" not in told
     assert told.startswith("before\n<!-- figures: scale: status -->") and told.endswith("\nkept\n<!-- end -->\n")
     assert filled(told, run) == told
