@@ -44,10 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _commands_for(words: Sequence[str]) -> typer.Typer:
-    """Build the commands that these words need: those under the first word, or the names of all if it is no command."""
-    first = next((word for word in words if not word.startswith("-")), None)
-    is_command = any(name.partition(" ")[0] == first for name in COMMANDS)
-    return build(first) if is_command or _COMPLETING in os.environ else listing()
+    """Build the command that these words name, those of their group, or only names where nothing else is asked for."""
+    if _COMPLETING in os.environ:
+        return build()
+    typed = [word for word in words if not word.startswith("-")]
+    if len(typed) == 1 and typed[0] in GROUPS:
+        return listing(typed[0])
+    named = [name for name in (" ".join(typed[:2]), *typed[:1]) if name in COMMANDS or name in GROUPS]
+    return build(named[0]) if named else listing()
 
 
 def _asks_for_a_list(words: Sequence[str]) -> bool:

@@ -147,8 +147,8 @@ def _first_words(commands: Mapping[str, str]) -> list[str]:
 
 
 def build(only: str | None = None) -> typer.Typer:
-    """Build all commands, or those that begin with the word `only` if there are any."""
-    chosen = {name: where for name, where in COMMANDS.items() if name.partition(" ")[0] == only} or COMMANDS
+    """Build all commands, or those that begin with the words `only` if there are any."""
+    chosen = {name: where for name, where in COMMANDS.items() if f"{name} ".startswith(f"{only} ")} or COMMANDS
     app = _without_commands()
     groups: dict[str, typer.Typer] = {}
     for words, where in chosen.items():
@@ -163,12 +163,18 @@ def build(only: str | None = None) -> typer.Typer:
     return app
 
 
-def listing() -> typer.Typer:
-    """List all first words with the sentence of their help. Nothing here can be run.
+def listing(group: str | None = None) -> typer.Typer:
+    """List all first words, or the commands of a group, with the sentence of their help. Nothing here can be run.
 
     Loading every command takes seven times as long as reading a sentence of each out of its source.
     """
     app = _without_commands()
+    if group is not None:
+        app.add_typer(within := typer.Typer(help=GROUPS[group], no_args_is_help=True), name=group)
+        for words, where in COMMANDS.items():
+            if words.startswith(f"{group} "):
+                within.command(words.removeprefix(f"{group} "), help=_docstring(where))(_only_listed)
+        return app
     for word in _first_words(COMMANDS):
         sentence = GROUPS[word] if word in GROUPS else _docstring(COMMANDS[word])
         app.command(word, help=sentence)(_only_listed)
