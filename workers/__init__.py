@@ -17,7 +17,7 @@ embedding          texts turned into vectors: each asked for once in the fleet
 pace               one allowance a limit, shared by all workers through Redis
 listing            a source listed: pages of ids become copy batches
 copying            a batch copied: place, choose, write, withdraw
-unchanged          batches that a later pass need not read
+unchanged          sources and batches that a later pass need not read
 placing            the target and the form of a record
 vectors            records placed with the vectors of their texts
 choosing           the records of a group that are written

@@ -10,7 +10,6 @@ both sides are read again. If that takes too long once more, the records are del
 units by size.
 """
 
-import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -23,13 +22,13 @@ from orchestrator.core import manifests
 from orchestrator.core.freshness import fresh_from, next_look_s
 from orchestrator.ledger import checks, cleanup, deletions
 from vecfleet.digests import Tally, record_digest
-from vecfleet.errors import WrongKind
 from vecfleet.records import Record
 from vecfleet.stores.base import Conditional, Kind
 from workers import caps
 from workers.doubting import require_at_targets
 from workers.old_names import is_our_alias, leave_alias
 from workers.placing import Placed
+from workers.unchanged import UNTOLD, newest_write
 from workers.vectors import place_unproven
 from workers.work import Later, NotProven, NotWhole, Work
 
@@ -39,7 +38,6 @@ _PAGE = 50
 # seen.
 # At half the pace some 3 million vectors of 3,072 dimensions are read again in this time.
 _PROOF_KEEPS_S = 900.0
-UNTOLD = -1  # stands for a last write whose number the service did not give; real numbers are not below 0
 
 
 def recheck_batch(work: Work) -> dict[str, Any]:
@@ -48,7 +46,7 @@ def recheck_batch(work: Work) -> dict[str, Any]:
     if work.lease.intended and is_our_alias(work):
         return dict(_ProvenBatch({}).found())  # the namespace is deleted: its old name leads to the target
     if work.move.proof_lsn is None:
-        last_write = _last_write(work)
+        last_write = newest_write(work)
         with work.database.begin() as connection:
             cleanup.note_proof_lsn(connection, work.lease, last_write)
     return dict(_prove(work).found())
@@ -186,7 +184,7 @@ def _require_fresh_proof(work: Work, version: int | None) -> None:
     namespace, noted = work.move.source, work.move.proof_lsn
     with work.database.begin() as connection:
         _require_young_proof(connection, work)
-    last_write = _last_write(work) if version is None else version
+    last_write = newest_write(work) if version is None else version
     if last_write == noted:
         return
     if noted in (None, UNTOLD):
@@ -208,24 +206,6 @@ def _require_young_proof(connection: sa.Connection, work: Work) -> None:
         raise NotWhole("its records were read before reads could show the last write to it")
     if age_s > _PROOF_KEEPS_S:
         raise NotWhole(f"its proof was {age_s / 60:.0f} minutes old right before the deletion")
-
-
-def _last_write(work: Work) -> int:
-    """Return the number of the newest write that a query of the source shows, or UNTOLD.
-
-    It is unknown for pods, folders and sparse indexes: their answers may lack the number.
-    """
-    info, version = work.source.index.info, work.source.version(work.move.source)
-    if version is not None:
-        return version
-    if isinstance(work.source.index, Conditional) or info.kind in (Kind.POD, Kind.SPARSE) or not info.dimension:
-        return UNTOLD
-    any_vector = Record("", struct.pack(f"<{info.dimension}f", 1.0, *[0.0] * (info.dimension - 1)))
-    try:
-        answer, _ = work.source.ask(work.move.source, any_vector, top_k=1)
-    except WrongKind:  # the index answers no queries
-        return UNTOLD
-    return UNTOLD if answer.lsn is None else answer.lsn
 
 
 def require_deletion_shown(work: Work, lag_s: float, why: str) -> None:

@@ -262,8 +262,8 @@ class Lane:
         self.usage += Usage(requests=1)
         return version
 
-    def versions(self, namespace: str, ids: Sequence[str]) -> str | None:
-        """Return what any change of these ids changes; None if the store cannot tell without reading them."""
+    def versions(self, namespace: str, ids: Sequence[str] | None) -> str | None:
+        """Return what any change of these ids (None: of all) changes; None if the store cannot tell without reading."""
         index = self.index
         if not isinstance(index, Versioned):
             return None

@@ -17,14 +17,25 @@ from orchestrator.core import retrying
 from orchestrator.core.model import Deletion, Finding, Job, Lease
 from orchestrator.core.retrying import Again, Park, PauseJob, Split
 from orchestrator.core.states import JOB_PAUSABLE, QUEUES, BatchKind
-from orchestrator.ledger import batches, checks, cleanup, copies, jobs, leasing, moves
+from orchestrator.ledger import batches, checks, cleanup, copies, jobs, leasing, moves, passes
 from orchestrator.ledger.database import Database
 from orchestrator.queue import TASKS, kinds_of
 from orchestrator.services import acts, late_writes
 from orchestrator.telemetry import tracing
 from vecfleet.errors import BadInput, BadPlan, NotFound, Refused, StoreError, Unreachable, VecfleetError
 from vecfleet.stores.base import IndexInfo, Usage
-from workers import checking, cleaning, copying, erasure_check, listing, outcomes, querying, surveying, undoing
+from workers import (
+    checking,
+    cleaning,
+    copying,
+    erasure_check,
+    listing,
+    outcomes,
+    querying,
+    surveying,
+    unchanged,
+    undoing,
+)
 from workers.embedding import embeddings_of
 from workers.lane import Lane
 from workers.leases import Held, Leaving
@@ -201,6 +212,11 @@ Counts = dict[str, object]
 
 
 def _list(work: Work, busy_ms: Busy) -> Counts:
+    if not unchanged.begin_reading(work):
+        with work.database.begin() as connection:
+            passes.leave_unread(connection, work.lease)
+            cleanup.finish(connection, work.lease, {}, work.usage, busy_ms())
+        return {}
     rest = listing.list_namespace(work)
     with work.database.begin() as connection:
         if rest is not None:

@@ -20,6 +20,7 @@ from orchestrator.services import acts, counts, refusals
 from orchestrator.services import cut_over as cutting_over
 from vecfleet.errors import BadInput
 
+Whole = Annotated[bool, typer.Option("--whole", help="Read also sources that tell of no write since the last pass.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Stay until it is done; 0 only if it is.")]
 
 
@@ -91,10 +92,10 @@ def _count(parts: Fleet, job: int) -> None:
         raise typer.Exit(1)
 
 
-def another_pass(job: JobId, watching: Watch = False) -> None:
+def another_pass(job: JobId, whole: Whole = False, watching: Watch = False) -> None:
     """Read every source once more, where the plan lets writers go on; then verify again."""
     with fleet() as parts:
-        number = acts.another_pass(parts.database, job, who())
+        number = acts.another_pass(parts.database, job, who(), whole=whole)
         say(f"job {job}: pass {number} begins")
         if watching:
             watch(parts, job, PROVEN)

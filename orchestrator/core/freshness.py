@@ -95,6 +95,14 @@ def new_side_fresh_from(taken_back_at: datetime, waits: Waits) -> datetime:
     return taken_back_at + timedelta(seconds=waits.routes_stale_s + waits.target_lag_s)
 
 
+def reading_shows(seen_at: datetime | None, read_at: datetime | None, lag_s: float) -> bool:
+    """Say whether a reading that began at `read_at` shows every write up to the newest one seen at `seen_at`.
+
+    Each read may lag by itself: that one look showed a write does not mean that the next read does.
+    """
+    return seen_at is not None and read_at is not None and read_at >= seen_at + timedelta(seconds=lag_s)
+
+
 def next_pass_at(job: Dated) -> datetime | None:
     """Return the earliest start of the pass after a quiet one. Two passes within one lag would see the same moment."""
     return None if job.pass_ended_at is None else job.pass_ended_at + timedelta(seconds=job.waits.source_lag_s)

@@ -120,6 +120,9 @@ class Move(RecordCounts):
     open_batches: int
     clean_mode: str | None
     proof_lsn: int | None
+    source_version: str | None = None
+    source_version_at: datetime | None = None
+    source_read_at: datetime | None = None
 
     @property
     def keeps_some(self) -> bool:

@@ -1,15 +1,16 @@
 """Passes: while writers go on, every source is listed and read again until nothing changes.
 
-A clean-up stops for another pass if an application wrote to a source meanwhile. Deletions, done or sent, stay on
-record.
+A source whose store tells of its writes is looked at first, and read only if somebody wrote to it. A clean-up stops for
+another pass if an application wrote to a source meanwhile. Deletions, done or sent, stay on record.
 """
 
 import sqlalchemy as sa
 
+from orchestrator.core.model import Lease
 from orchestrator.core.states import CLEANING, BatchKind, BatchState, MoveState
-from orchestrator.ledger import batches, checks, parked, transitions
+from orchestrator.ledger import batches, checks, copies, parked, transitions
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import among
+from orchestrator.ledger.database import NOW, among
 from orchestrator.ledger.deletions import UNTOUCHED
 
 _B, _M = t.batch.c, t.move.c
@@ -21,8 +22,9 @@ _PASSED = (MoveState.COPIED, MoveState.VERIFIED)
 def begin(connection: sa.Connection, job_id: int) -> None:
     """List every copied move again and copy all its batches again. Their tallies and counts stay until then.
 
-    Call this under the job's row lock, with no batch in flight. Verdicts become void, because all records are read
-    again.
+    If the store tells of writes to a source, the worker that lists it opens its batches (`begin_reading`), or leaves
+    them as they are (`leave_unread`). Call this under the job's row lock, with no batch in flight. Verdicts become
+    void, because all records are read again.
     """
     checks.restart(connection, checks.targets_of_moves(connection, job_id, (*_PASSED, MoveState.MISMATCHED)))
     # A move that wrote nothing has no target with a verdict to void. It stays verified, and it too is read again.
@@ -35,6 +37,7 @@ def begin(connection: sa.Connection, job_id: int) -> None:
             sa.select(_M.job_id, _M.id, sa.literal(str(BatchKind.LIST)), sa.literal(0)).where(_M.id.in_(copied)),
         )
     )
+    is_told = _M.source_version.is_not(None)
     moves = connection.execute(
         transitions.move_to(
             MoveState.LISTING,
@@ -42,13 +45,55 @@ def begin(connection: sa.Connection, job_id: int) -> None:
             listed_all=False,
             last_id=None,
             page_token=None,
-            open_batches=reopened,
+            open_batches=sa.case((is_told, 0), else_=reopened),
         )
         .where(_M.id.in_(copied))
-        .returning(_M.id)
-    ).scalars()
+        .returning(_M.id, is_told.label("is_told"))
+    )
+    _open(connection, [move.id for move in moves if not move.is_told])
+
+
+def _open(connection: sa.Connection, move_ids: list[int]) -> int:
+    """Make the copy batches of these moves ready again. Return their number."""
     again = transitions.batch_anew(rewrite=None, found=_B.found.op("-")(sa.literal("removed", sa.Text)))
-    connection.execute(again.where(among(_B.move_id, moves), *_COPIES))
+    return connection.execute(again.where(among(_B.move_id, move_ids), *_COPIES)).rowcount
+
+
+def begin_reading(connection: sa.Connection, lease: Lease, version: str | None) -> None:
+    """Open the copy batches of the source that this lease lists, before any of it is read. Raises LeaseLost.
+
+    `version` is what the store told before; None: it told nothing, and no later pass asks it again.
+    """
+    batches.require(connection, lease)
+    assert lease.move_id is not None, "a listing belongs to a move"
+    seen_before = _M.source_version == version
+    connection.execute(
+        sa.update(t.move)
+        .where(_M.id == lease.move_id)
+        .values(
+            open_batches=_M.open_batches + _open(connection, [lease.move_id]),
+            source_version=version,
+            source_version_at=sa.case((seen_before, _M.source_version_at), else_=NOW),
+            source_read_at=NOW,
+        )
+    )
+
+
+def leave_unread(connection: sa.Connection, lease: Lease) -> None:
+    """End the pass for the source that this lease lists: it is as the last pass read it. Raises LeaseLost.
+
+    Its copy batches keep their records; only what their last run found changed is not counted again.
+    """
+    unchanged = _B.found.op("||")(sa.text("""'{"changed": 0, "removed": 0}'::jsonb"""))
+    batches.require(connection, lease)
+    counted = sa.or_(*(_B.found[name].astext != "0" for name in ("changed", "removed")))
+    connection.execute(sa.update(t.batch).where(_B.move_id == lease.move_id, counted, *_COPIES).values(found=unchanged))
+    copies.add_listed(connection, lease, [], None, listed_in=0, complete=True)
+
+
+def forget_readings(connection: sa.Connection, job_id: int) -> None:
+    """Let the next pass read every source, also one that tells of no write since it was read."""
+    connection.execute(sa.update(t.move).where(_M.job_id == job_id).values(source_read_at=None))
 
 
 def leave_cleaning(connection: sa.Connection, job_id: int) -> int:

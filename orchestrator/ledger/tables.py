@@ -171,6 +171,9 @@ move = Table(
     _count("deleted"),
     Column("clean_mode", Text),  # whole | by_ids
     Column("proof_lsn", BigInteger),  # the source's last write when its second reading began; -1: the service gave none
+    Column("source_version", Text),  # changes with each write to the source, as its store tells it; NULL: it does not
+    _when("source_version_at"),  # when a look first showed this version
+    _when("source_read_at"),  # when the last reading of the whole source began
     _one_of("state", MoveState),
     CheckConstraint("clean_mode IN ('whole', 'by_ids')", name="clean_mode"),
     UniqueConstraint("job_id", "source"),

@@ -148,10 +148,11 @@ def verify(database: Database, job_id: int, who: str, level: Level | None = None
         return len(targets)
 
 
-def another_pass(database: Database, job_id: int, who: str) -> int:
+def another_pass(database: Database, job_id: int, who: str, *, whole: bool = False) -> int:
     """Read every source once more because writers go on; then verify again. Return the number of the pass.
 
-    Within a clean-up, read only sources for which no deletion was sent. The clean-up goes on afterwards.
+    `whole`: read also sources whose store tells of no write since they were read. Within a clean-up, read only sources
+    for which no deletion was sent, and these whole. The clean-up goes on afterwards.
     """
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
@@ -163,6 +164,8 @@ def another_pass(database: Database, job_id: int, who: str) -> int:
                 code="nothing-left-to-read",
                 next_step=f"`vecfleet retry {job_id} failed` finds out what was deleted",
             )
+        if whole or refusals.is_within_clean_up(job):
+            passes.forget_readings(connection, job_id)
         number = job.passes + 1
         jobs.change(connection, job_id, quiet_passes=0, passes_allowed=job.passes + job.plan.policies.max_passes)
         jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=f"{who} asked for another pass")

@@ -7,7 +7,7 @@ import pytest
 from snapshots import JOB, NOW
 
 from migrations.plan import Policies
-from orchestrator.core.freshness import fresh_from, last_permitted_write, next_look_s, next_pass_at
+from orchestrator.core.freshness import fresh_from, last_permitted_write, next_look_s, next_pass_at, reading_shows
 
 LAG_S, ROUTES_S = 60.0, 30.0
 STARTED, CUT_OVER, CLEANING = (NOW + timedelta(hours=hours) for hours in (1, 2, 3))
@@ -63,6 +63,13 @@ def test_a_small_job_looks_often_for_its_deletion_and_a_large_one_once() -> None
 
     # Then both look when reads must show it, and only the small job sooner
     assert looks == {True: [0.5, 1, 2, 4, 8, 13], False: [13]}
+
+
+def test_a_reading_shows_what_was_seen_one_lag_before_it_began() -> None:
+    lag_s = LAG.total_seconds()
+    assert reading_shows(NOW, NOW + LAG, lag_s) and reading_shows(NOW, NOW, 0)
+    assert not reading_shows(NOW, NOW + LAG - timedelta(seconds=1), lag_s)
+    assert not reading_shows(None, NOW, 0) and not reading_shows(NOW, None, 0)
 
 
 def test_two_quiet_passes_are_at_least_one_lag_apart() -> None:

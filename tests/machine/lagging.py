@@ -147,9 +147,10 @@ class LaggingIndex:
         most = len(versions) - 1
         if most == 0:
             return versions[0][1]
-        if namespace not in self.moods:
+        of_look = f"{operation} of {namespace}"
+        if of_look not in self.moods and namespace not in self.moods:
             self.moods[namespace] = self.chance.number(OLDEST)
-        mood = self.moods[namespace]
+        mood = self.moods.get(of_look, self.moods.get(namespace))
         back = self.chance.number(most) if mood == EACH_ON_ITS_OWN else most if mood == OLDEST else 0
         if back:
             age = self.clock.monotonic() - versions[back - 1][0]

@@ -34,7 +34,7 @@ from tests.machine.lives import ALMA, BRUNO, DEADLINE_S, FRESHNESS_S, LEASE_S, D
 from tests.machine.people import Writers, record
 from tests.machine.story import Chance, Worst
 from vecfleet.enriching import enriched
-from workers import caps, choosing, cleaning, listing, target_namespaces
+from workers import caps, choosing, cleaning, listing, target_namespaces, unchanged
 from workers.lane import Lane
 from workers.work import NotProven, Work
 
@@ -158,7 +158,7 @@ def _against_missing_of_source(job: Any, move: Any, missing: int, targets: Any) 
 def _trusts_silence(work: Work, version: int | None) -> None:
     with work.database.begin() as connection:
         cleaning._require_young_proof(connection, work)
-    if cleaning._last_write(work) not in (cleaning.UNTOLD, work.move.proof_lsn):
+    if cleaning.newest_write(work) not in (cleaning.UNTOLD, work.move.proof_lsn):
         raise NotProven("it was written to while it was read again")
 
 
@@ -205,6 +205,12 @@ SAFEGUARDS = {
     ),
     "two quiet passes are a wait apart": Safeguard(
         scripts.writes_while_it_is_copied, ((deciding, "next_pass_at", lambda _: None),), "delta"
+    ),
+    "a number that one look showed is not what the next look shows": Safeguard(
+        scripts.writes_while_it_is_copied,
+        ((unchanged, "reading_shows", lambda *_: True),),
+        "delta",
+        fresh=(*TARGETS, f"query of {ALMA}"),
     ),
     "a source outlives every route that leads to it": Safeguard(
         scripts.writes_by_an_old_route, _sources_fresh_by(_fresh_without_old_routes), "delta"

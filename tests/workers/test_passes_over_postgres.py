@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,7 +14,7 @@ from orchestrator.core.states import JobState
 from orchestrator.services import acts
 from tests.vectors import ask, vector_database
 from vecfleet.pgvector.database import DatabaseConnection
-from vecfleet.stores.base import Fetched, IndexInfo
+from vecfleet.stores.base import Fetched, IdPage, IndexInfo
 from vecfleet.stores.pgvector import PgvectorStore
 from vecfleet.stores.pgvector.index import PgvectorIndex
 
@@ -22,21 +23,26 @@ S, U = (f'"{INDEX.name}".embeddings_{name}' for name in "su")
 
 
 class Watched(PgvectorStore):
-    """Tables whose readings of records are noted: how many of which namespace."""
+    """Tables whose readings are noted: of how many records of which namespace, and of the ids of which."""
 
     def __init__(self, database: DatabaseConnection) -> None:
         super().__init__(database)
         self.read: list[tuple[str, int]] = []
+        self.listed: list[str] = []
 
     def open(self, info: IndexInfo) -> PgvectorIndex:
         index = super().open(info)
-        fetch = index.fetch
+        fetch, list_ids = index.fetch, index.list_ids
 
         def noting(namespace: str, ids: Sequence[str]) -> Fetched:
             self.read.append((namespace, len(ids)))
             return fetch(namespace, ids)
 
-        vars(index)["fetch"] = noting
+        def noting_ids(namespace: str, *arguments: Any, **named: Any) -> IdPage:
+            self.listed.append(namespace)
+            return list_ids(namespace, *arguments, **named)
+
+        vars(index).update(fetch=noting, list_ids=noting_ids)
         return index
 
 
@@ -59,6 +65,7 @@ class Tables:
         """Take another pass, and prove it. Return what was read of the sources for it."""
         acts.another_pass(self.one.table.database, self.one.table.job_id, "ana")
         self.store.read.clear()
+        self.store.listed.clear()
         self.one.table.advance()
         self.proven()
         return [(name, count) for name, count in self.store.read if name in ("s", "u")]
@@ -85,13 +92,14 @@ def tables(database_url: str, redis_url: str) -> Iterator[Tables]:
         yield Tables(ending.enter_context(opened), store, database_url)
 
 
-def test_a_pass_reads_no_record_of_a_namespace_to_which_nobody_wrote(tables: Tables) -> None:
+def test_a_pass_neither_lists_nor_reads_a_namespace_to_which_nobody_wrote(tables: Tables) -> None:
     tables.proven()
     ask(tables.url, f"UPDATE {S} SET text = 'changed' WHERE chunk_id = 'r07'")
 
     read = tables.pass_again()
 
     assert {name for name, _ in read} == {"s"}
+    assert "s" in tables.store.listed and "u" not in tables.store.listed
     assert tables.texts("embeddings_s")["r07"] == "changed"
     tables.assert_equal()
 

@@ -270,8 +270,8 @@ class Conditional(Protocol):
 class Versioned(Protocol):
     """An index that tells without reading records whether some of them changed. Its answer lags behind no write."""
 
-    def versions(self, namespace: str, ids: Sequence[str]) -> str:
-        """Return a text that any insert, update and deletion of these ids changes, once it is committed.
+    def versions(self, namespace: str, ids: Sequence[str] | None) -> str:
+        """Return a text that any insert, update and deletion of these ids changes, once it is committed. None: of all.
 
         A record that is read after it is at least of that version. Raises NeedsOperator if reads may lag.
         """

@@ -253,14 +253,15 @@ class PgvectorIndex:
             connection.execute(WHOLE_TABLE)
             return self._version(connection, table)
 
-    def versions(self, namespace: str, ids: Sequence[str]) -> str:
+    def versions(self, namespace: str, ids: Sequence[str] | None) -> str:
         """Return a digest of which rows have these ids, who wrote each and where it lies, and of this server's run.
 
         A row that is written anew has another writer (`xmin`) or another place (`ctid`). Nothing here compares the
         order of transactions: it does not matter which ends first, and a rewritten table only looks changed. A new
         column with a default changes every record and writes no row, so the columns count too.
         """
-        with self._database.transaction(f"look at the versions of {len(ids):,} records of {namespace!r}") as connection:
+        which = "all" if ids is None else f"{len(ids):,}"
+        with self._database.transaction(f"look at the versions of {which} records of {namespace!r}") as connection:
             server = connection.execute(_SERVER).fetchone()
             assert server is not None, "a selection without a table is a row"
             if server[0]:
@@ -270,7 +271,10 @@ class PgvectorIndex:
                     next_step="lead PGVECTOR_URL or PGVECTOR_OTHER_URL to the primary, then resume",
                 )
             table = self._find(connection, namespace)
-            total = self._sum(connection, table, _VERSION, list(ids)) if table is not None else 0
+            if ids is None:
+                connection.execute(WHOLE_TABLE)
+            given = None if ids is None else list(ids)
+            total = self._sum(connection, table, _VERSION, given) if table is not None else 0
             columns = table.columns if table is not None else ()
         return f"{server[1]} {crc32(repr(columns).encode()):08x} {total}"
 
