@@ -59,25 +59,20 @@ from vecfleet.errors import Refused, Unreachable
 from vecfleet.stores.base import Usage
 
 TICK_S = 0.1
-# Wait between ticks that sent nothing urgent: cheap, and soon enough to see a person's act.
-IDLE_TICK_S = 0.3
+IDLE_TICK_S = 0.3  # between ticks that sent nothing urgent: cheap, and soon enough to see a person's act
 # A dead leader is replaced after this long: twice the longest tick seen with 12,000 moves.
 LEAD_S = 5.0
 # A wake-up that nobody took by then is sent again. A busy fleet drains a window sooner than this; a duplicate costs one
 # indexed UPDATE.
 RESEND_AFTER_S = 15.0
-# Resend this late even while other wake-ups wait: a worker that died may have taken exactly this one.
-_RESEND_AT_LATEST_S = 300.0
+_RESEND_AT_LATEST_S = 300.0  # even while other wake-ups wait: a worker that died may have taken exactly this one
 _LONGEST_OUTAGE_WAIT_S = 5.0
-# Leases and lost wake-ups take many seconds; looking more often gains nothing.
-_REAP_EVERY_S = 1.0
-# Adding up the cost of every batch reads the whole job; a budget needs it no more often.
-_BUDGET_LOOK_EVERY_S = 5.0
+_REAP_EVERY_S = 1.0  # leases and lost wake-ups take many seconds
+_BUDGET_LOOK_EVERY_S = 5.0  # adding up the cost of every batch reads the whole job
 # Deciding a job's next step counts its moves, targets and batches: milliseconds for a small job, most of a second for
 # 12,000 namespaces. Resting nine times as long keeps it at a tenth of the time. Every tick still fills the window.
 _REST_PER_LOOK = 9.0
-# The longest rest: a look that waited for a lock took long for another reason.
-_LONGEST_REST_S = 3.0
+_LONGEST_REST_S = 3.0  # a look that waited for a lock took long for another reason
 # Added to the rest while the window is full and less than half of it left since the last tick: enough work is there.
 _BUSY_REST_S = 1.0
 
@@ -115,6 +110,7 @@ class Dispatcher:
         self._reaped = float("-inf")
         self._rests: dict[int, tuple[JobState, float]] = {}  # by job: rest until then, while it stays in this state
         self._busy: set[int] = set()  # jobs with work for a while
+        self._in_flight: dict[int, int] = {}  # by job
         self._budget_seen: dict[int, float] = {}
         self._seals = seals or Seals()
         self._not_sealed: str | None = None  # the reason, as logged last
@@ -219,7 +215,7 @@ class Dispatcher:
                 jobs.set_reason(connection, job_id, why)
 
     def _tend(self, job_id: int) -> list[Wakeup]:
-        """Let one job take its next step, then fill its window."""
+        """Let one job take its next step, then fill its window. Once all in flight has landed, do both again."""
         with self.database.begin() as connection:
             job = jobs.get(connection, job_id)
             rests_in, until = self._rests.get(job_id, (None, 0.0))
@@ -238,6 +234,10 @@ class Dispatcher:
         else:
             self._busy.discard(job_id)
             self._hurries |= bool(wakeups)
+        before, self._in_flight[job_id] = self._in_flight.get(job_id, 0), on_their_way
+        if before and not on_their_way:  # the next step waits for nothing more, so the job does not rest
+            self._rests.pop(job_id, None)
+            return self._tend(job_id)
         return wakeups
 
     def _look(self, connection: sa.Connection, job_id: int) -> None:

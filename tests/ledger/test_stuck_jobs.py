@@ -319,6 +319,28 @@ def test_what_a_person_did_is_acted_on_although_the_dispatcher_rests(database: D
     assert table.job.state is JobState.PAUSED
 
 
+def test_a_job_of_which_all_has_landed_does_not_rest(
+    database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look takes longer on a loaded machine, and the rest nine times as long: most of what a small job took."""
+    monkeypatch.setattr(dispatcher, "_REST_PER_LOOK", float("inf"))
+    monkeypatch.setattr(dispatcher, "_LONGEST_REST_S", float("inf"))
+    # Given a job with one batch in flight, and a dispatcher that rests from it
+    table = JobTable(database)
+    table.apply(plan_of(planned("s")))
+    working = Dispatcher(database, make_app(redis_url), Counters(redis_url))
+    assert working.tick() == 1
+    [row] = table.rows()
+    with table.begin() as connection:
+        lease = leasing.lease(connection, row.id, row.generation, "worker", LEASE_S)
+    assert lease is not None and working.tick() == 0
+    # When the batch is done
+    table.list_ids(lease)
+    # Then the next tick decides what follows
+    working.tick()
+    assert table.job.state is not JobState.RUNNING
+
+
 def test_a_job_whose_window_drained_goes_on_at_the_next_tick(
     database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
