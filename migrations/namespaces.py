@@ -48,11 +48,6 @@ def plan_namespaces(store: Store, options: NamespacesOptions, *, now: datetime, 
     return plan.model_copy(update={"warnings": (*plan.warnings, *_unknown_to_erasures(plan))}).sealed()
 
 
-def regroups(plan: Plan) -> bool:
-    """Say whether records are told whose they are: their tenants get routes."""
-    return bool(_tenants_made(plan)) or any(move.creator is not None for move in plan.moves)
-
-
 def _tenants_made(plan: Plan) -> list[str]:
     """Return the templates by which sources are split among tenants."""
     splits = [move.template for move in plan.moves if move.template is not None]

@@ -26,6 +26,7 @@ from migrations.mapping import MetadataMap
 from migrations.renaming import parsed
 from migrations.window import Window
 from vecfleet import names
+from vecfleet.connections import full_name
 from vecfleet.errors import BadPlan
 from vecfleet.private import write_private
 from vecfleet.stores.base import IndexInfo, Kind, ReadNodes
@@ -69,7 +70,7 @@ class IndexRef(_Part):
     @property
     def typed(self) -> str:
         """Return it as commands about Pinecone take it: the index, behind its account if that is a named one."""
-        return f"{self.store}:{self.index}" if self.store.startswith("pinecone@") else self.index
+        return full_name(self.store, self.index)
 
 
 class NewIndex(_Part):

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from orchestrator import schema
 from orchestrator.ledger.database import Database
+from vecfleet.connections import ACCOUNT, PINECONE
 from vecfleet.errors import BadInput
 from vecfleet.settings import JOIN, Settings
 from vecfleet.stores.base import Store
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from vecfleet.stores.parquet import ParquetStore
+    from vecfleet.stores.pinecone import Accounts
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,14 @@ class Fleet:
     @cached_property
     def store(self) -> Store:
         """The vector database of this environment."""
-        from vecfleet.stores.pinecone import PineconeStore
+        return self.accounts.store(PINECONE)
 
-        return PineconeStore(self.settings)
+    @cached_property
+    def accounts(self) -> "Accounts":
+        """The vector database of this environment, and those of the named accounts."""
+        from vecfleet.stores.pinecone import Accounts
+
+        return Accounts(self.settings)
 
     @cached_property
     def folders(self) -> "ParquetStore":
@@ -84,34 +91,10 @@ class Fleet:
         )
         return PgvectorStore(database, name, self.settings.pgvector_collection_key)
 
-    @cached_property
-    def _accounts(self) -> dict[str, Store]:
-        """The named accounts that were asked for, by their names."""
-        return {}
-
-    def _account(self, name: str) -> Store:
-        from vecfleet.connections import connection
-        from vecfleet.stores.pinecone import PineconeStore
-
-        if name not in self._accounts:
-            account = connection(self.settings, name.removeprefix(ACCOUNT))
-            self._accounts[name] = PineconeStore(account.settings(self.settings), name, account.hosts)
-        return self._accounts[name]
-
-    def located(self, text: str) -> tuple[Store, str]:
-        """Return account and index of INDEX or pinecone@NAME:INDEX. Raises BadInput for any other store."""
-        name, _, index = text.rpartition(":")
-        if name and name != "pinecone" and not name.startswith(ACCOUNT):
-            raise BadInput(
-                f"{text!r} is no index of Pinecone",
-                next_step=f"name an INDEX, or {ACCOUNT}NAME:INDEX; `vecfleet plan stores` goes between stores",
-            )
-        return self.store_named(name or "pinecone"), index
-
     def store_named(self, name: str) -> Store:
         """Return the store that a plan names."""
         if name.startswith(ACCOUNT):
-            return self._account(name)
+            return self.accounts.store(name)
         match name:
             case "pinecone":
                 return self.store
@@ -127,5 +110,3 @@ class Fleet:
 
 
 STORES = ("pinecone", "pgvector", "pgvector-other", "parquet")
-ACCOUNT = "pinecone@"
-"""Begins the name of the store that is a named account."""

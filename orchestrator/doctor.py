@@ -11,13 +11,13 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from orchestrator import schema
-from orchestrator.bootstrap import ACCOUNT, Fleet
+from orchestrator.bootstrap import Fleet
 from orchestrator.core.states import QUEUES
 from orchestrator.embedded import addresses
 from orchestrator.ledger import leadership
 from orchestrator.ledger.database import Database
 from orchestrator.queue import AWAY, require_broker, waiting
-from vecfleet.connections import connections
+from vecfleet.connections import ACCOUNT, connections
 from vecfleet.errors import BadInput, Unreachable, VecfleetError
 from vecfleet.settings import JOIN, Settings
 

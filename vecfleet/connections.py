@@ -19,7 +19,36 @@ from vecfleet.errors import BadInput
 from vecfleet.private import read_private
 from vecfleet.settings import Settings
 
+PINECONE = "pinecone"
+"""The store's name of the account of PINECONE_API_KEY."""
+ACCOUNT = f"{PINECONE}@"
+"""Begins the store's name of a named account."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def full_name(store: str, index: str) -> str:
+    """Return the name of an index where accounts meet: routes, the job table's books, certificates.
+
+    Two accounts may each have an index of one name. A named account's name stands before its own; other stores' do not.
+    """
+    return f"{store}:{index}" if store.startswith(ACCOUNT) else index
+
+
+def bare_name(store: str, name: str) -> str:
+    """Return the name that an index has in its own account, of its full name."""
+    return name.removeprefix(f"{store}:") if store.startswith(ACCOUNT) else name
+
+
+def located(text: str) -> tuple[str, str]:
+    """Return the store's name and the index of INDEX or pinecone@NAME:INDEX. Raises BadInput for any other store."""
+    store, _, index = text.rpartition(":")
+    if not index or (store and store != PINECONE and not store.startswith(ACCOUNT)) or index.startswith(ACCOUNT):
+        raise BadInput(
+            f"{text!r} is no index of Pinecone",
+            next_step=f"name an INDEX, or {ACCOUNT}NAME:INDEX; `vecfleet plan stores` goes between stores",
+        )
+    return store or PINECONE, index
 
 
 class Connection(BaseModel):

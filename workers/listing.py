@@ -71,10 +71,11 @@ def list_namespace(work: Work) -> Rest | None:
         work.look_again(f"{move.source} lists no ids yet")
         with work.database.begin() as connection:
             require_no_erasure(connection, move.source)
+        index = work.job.plan.source.typed
         raise Refused(
             f"{move.source} lists no ids, though it held {held} records before",
             code="listing-empty",
-            next_step=f"`vecfleet audit {work.job.source.name}`; `vecfleet retry {work.job.id} failed` lists it again",
+            next_step=f"`vecfleet audit {index}`; `vecfleet retry {work.job.id} failed` lists it again",
         )
     if work.job.passes == 1:
         caps.require_most_listed(work, move.planned - listing.found)

@@ -79,7 +79,7 @@ def export(
     now = datetime.now(UTC)
     with fleet() as parts:
         root = parts.settings.vecfleet_root
-        store, name = parts.located(index)
+        store, name = parts.accounts.located(index)
         for objection in folders_that_are_tenants(parts, folder) if folder is not None else ():
             raise Refused(objection, code="tenant-folder", next_step="name another folder")
         options = ExportOptions(
@@ -114,7 +114,7 @@ def import_(
         collisions=collisions, encoded_ids=encode_ids, writers=writers, max_passes=max_passes, exclusive=exclusive
     )
     with fleet() as parts:
-        store, name = parts.located(index)
+        store, name = parts.accounts.located(index)
         options = ImportOptions(
             folder=folder,
             index=name,

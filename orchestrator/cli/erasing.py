@@ -26,7 +26,9 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for the name to be 
 IndexOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--index", metavar="NAME", help="Look there; may be repeated (default: PINECONE_INDEX_NAME, and all of jobs)."
+        "--index",
+        metavar="NAME",
+        help="Look there; may be repeated (default: PINECONE_INDEX_NAME, and all of jobs).",
     ),
 ]
 _UNCONFIRMED = 1
@@ -56,8 +58,8 @@ def forget(
             say(f"This erases {_called(tenant)} for good, wherever its records are in:")
             say(f"{_listed(places)}; our own tables, logs and plan files in {PLANS}/ forget it, too.")
             say(
-                "Not reached: other accounts (PINECONE_CONNECTIONS), backups, copies kept elsewhere, plan files that "
-                "--out put elsewhere, ownership files, and lists of namespaces. Look into those yourself."
+                "Not reached: indexes that neither a job nor --index names, backups, copies kept elsewhere, plan files "
+                "that --out put elsewhere, ownership files, and lists of namespaces. Look into those yourself."
             )
             if kept:
                 say(f"Tenants' own exports stay, unsearched, until a person deletes them: {', '.join(kept)}")
@@ -167,7 +169,7 @@ def deletion(
     names.build(creator, twin)
     with fleet() as parts:
         name = index or parts.settings.pinecone_index_name or DEFAULT_INDEX
-        opened = parts.store.open(parts.store.describe(name))
+        opened = parts.accounts.open(name)
         going = finding.namespaces_of(opened, creator)
         say(f"This erases the creator {creator} with {len(going):,} namespaces from {name}, for good.")
         confirm_by_typing(creator, yes=yes)

@@ -25,6 +25,7 @@ from orchestrator.ledger.dashboards import Paced
 from orchestrator.pace_view import PaceReader, Seen, is_hidden, with_names
 from orchestrator.services import report as reports
 from vecfleet import names
+from vecfleet.connections import full_name
 from vecfleet.errors import BadInput, NotFound, Unreachable
 from vecfleet.settings import JOIN, Settings
 from vecfleet.stores.base import IndexInfo
@@ -119,21 +120,25 @@ ExportSample = Annotated[
 
 def audit(
     index: Annotated[
-        str | None, typer.Argument(metavar="INDEX", help="Look into this one (default: PINECONE_INDEX_NAME).")
+        str | None,
+        typer.Argument(
+            metavar="INDEX",
+            help="Look into this one (default: PINECONE_INDEX_NAME); pinecone@NAME: list another account.",
+        ),
     ] = None,
     export_sample: ExportSample = None,
     as_json: Json = False,
 ) -> None:
     """List all indexes, and of one its namespaces with counts, shares, metadata, names and quota room. Read-only."""
     with fleet() as parts:
-        infos = audit_indexes(parts.store)
-        chosen = index or parts.settings.pinecone_index_name
-        detail = audit_index(parts.store, chosen) if chosen else None
-        exported = _export(parts.store, chosen, *export_sample) if export_sample else None
+        store, chosen = parts.accounts.account(index or parts.settings.pinecone_index_name)
+        infos = audit_indexes(store)
+        detail = audit_index(store, chosen) if chosen else None
+        exported = _export(store, chosen, *export_sample) if export_sample else None
     steps = (
-        [f"vecfleet plan creators {chosen} --creator CREATOR"]
+        [f"vecfleet plan creators {full_name(store.name, chosen)} --creator CREATOR"]
         if chosen
-        else [f"vecfleet audit {infos[0].name}"]
+        else [f"vecfleet audit {full_name(store.name, infos[0].name)}"]
         if infos
         else ["vecfleet doctor"]
     )
@@ -214,8 +219,9 @@ def analyze_namespace(
     """Read every record of a shared namespace and show whose it is, by which rule, and what has no owner. Read-only."""
     with fleet() as parts:
         snapshot = snapshot_of(ownership, twin_key, parts.settings)
-        surveyor = Surveyor(parts.store)
-        reader = surveyor.reader(surveyor.describe(index))
+        store, name = parts.accounts.located(index)
+        surveyor = Surveyor(store)
+        reader = surveyor.reader(surveyor.describe(name))
         router = Router(lookup_key=lookup_key, review_namespace=review_namespace)
         if snapshot is not None:
             router = Router(snapshot.ownership, lookup_key, review_namespace)

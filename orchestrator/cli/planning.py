@@ -10,7 +10,7 @@ import typer
 
 from migrations.estimating import Prices
 from migrations.idsources import find_ids
-from migrations.namespaces import NamespacesOptions, naming_of, plan_namespaces, read_pairs, regroups
+from migrations.namespaces import NamespacesOptions, naming_of, plan_namespaces, read_pairs
 from migrations.plan import Plan, read_plan, write_plan
 from migrations.previewing import MappedRecord, preview
 from migrations.recipes import CreatorsOptions, IndexOptions, plan_creators, plan_index
@@ -29,8 +29,9 @@ from orchestrator.core.wording import in_namespaces
 from orchestrator.ledger import jobs, moves
 from orchestrator.services import apply as applying
 from orchestrator.telemetry import tracing
+from vecfleet.connections import PINECONE
 from vecfleet.errors import BadInput, Refused
-from vecfleet.stores.base import Backup, Store
+from vecfleet.stores.base import Backup
 from vecfleet.stores.encoded_ids import seen
 
 
@@ -47,8 +48,7 @@ def creators(
         chosen = index or parts.settings.pinecone_index_name
         if chosen is None:
             raise BadInput("no index is named", next_step="name one that `vecfleet audit` lists")
-        store, name = parts.located(chosen)
-        _require_routable(parts, store)
+        store, name = parts.accounts.located(chosen)
         recipe = CreatorsOptions(
             index=name, grouping=options.grouping(parts.settings), common=options.common(parts.settings)
         )
@@ -87,7 +87,7 @@ def namespaces(
     with fleet() as parts:
         settings = parts.settings
         given = tuple(map(Pair.read, pairs or ())) + (read_pairs(settings.vecfleet_root, file) if file else ())
-        (store, name), (into, target) = parts.located(index), parts.located(target or index)
+        (store, name), (into, target) = parts.accounts.located(index), parts.accounts.located(target or index)
         recipe = NamespacesOptions(
             index=name,
             naming=naming_of(given, merges=merge, key=by, otherwise=otherwise),
@@ -96,8 +96,6 @@ def namespaces(
             common=options.common(settings),
         )
         plan = plan_namespaces(store, recipe, now=datetime.now(UTC), into=into)
-        if regroups(plan):
-            _require_routable(parts, store, into)
         write(parts, plan, options.out, as_json=as_json)
 
 
@@ -116,9 +114,7 @@ def index(
     """Plan that every namespace goes to another index, under its own name or regrouped. Writes the plan file only."""
     with fleet() as parts:
         settings = parts.settings
-        (store, from_index), (into, to_index) = parts.located(source), parts.located(target)
-        if options.regroups:
-            _require_routable(parts, store, into)
+        (store, from_index), (into, to_index) = parts.accounts.located(source), parts.accounts.located(target)
         recipe = IndexOptions(
             source=from_index,
             target=to_index,
@@ -129,15 +125,6 @@ def index(
         )
         plan = plan_index(store, recipe, now=datetime.now(UTC), into=into)
         write(parts, plan, options.out, as_json=as_json)
-
-
-def _require_routable(parts: Fleet, *stores: Store) -> None:
-    """Refuse tenants' namespaces in another account: a tenant's route names an index, and not its account."""
-    if any(store is not parts.store for store in stores):
-        raise BadInput(
-            "tenants' namespaces are made in the account of PINECONE_API_KEY: routes name an index and not its account",
-            next_step="bring the records there first: `vecfleet plan stores`",
-        )
 
 
 def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None:
@@ -191,15 +178,15 @@ def apply(
         tracing.start(parts.settings, "cli")
         taken: Backup | None = None
         if backup:
-            if reviewed.source.store != parts.store.name:
+            if not reviewed.source.store.startswith(PINECONE):
                 raise BadInput(
-                    f"--backup is taken in the account of PINECONE_API_KEY; the source is in {reviewed.source.store}",
-                    next_step="have its own account take one, and apply with --no-backup",
+                    f"--backup is of an index of Pinecone; the source is in {reviewed.source.store}",
+                    next_step="back it up by its own means, and apply with --no-backup",
                 )
             applying.check(parts, reviewed)  # before the backup: one that is not needed would still be paid for
             from orchestrator.cli.whole_indexes import take_backup  # loads what erases and wipes
 
-            taken = take_backup(parts, reviewed.source.index, quiet=as_json)
+            taken = take_backup(parts, reviewed.source.typed, quiet=as_json)
         job_id = applying.apply(parts, reviewed, who=who(), backup=taken, no_backup=no_backup)
         steps, way_back = [f"vecfleet status {job_id} --watch"], applying.way_back(reviewed, taken)
         if not as_json:

@@ -1,5 +1,6 @@
 """Commands over an index as a whole: back it up, wipe it, decommission it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated
@@ -22,8 +23,9 @@ from orchestrator.ledger.consents import Agreement
 from orchestrator.services import hooks as leave
 from orchestrator.services.erase import exporter
 from orchestrator.services.exports import unlike
-from vecfleet.errors import BadInput, Objection, Refused, WrongKind
-from vecfleet.stores.base import Backup, Backups, Index, IndexInfo, Removing
+from vecfleet.connections import full_name
+from vecfleet.errors import BadInput, Objection, Refused
+from vecfleet.stores.base import Backup, Index, IndexInfo
 from vecfleet.tenancy import erasing, finding
 
 LIMITS = (
@@ -38,7 +40,7 @@ def create(index: IndexName, as_json: Json = False) -> None:
     """Have a whole index backed up, and wait until it is: minutes, or hours for a hundred million vectors."""
     with fleet() as parts:
         taken = take_backup(parts, index, quiet=as_json)
-        steps = [f"vecfleet backup restore {taken.id} NAME"]
+        steps = [f"vecfleet backup restore {taken.id} {full_name(parts.accounts.located(index)[0].name, 'NAME')}"]
         if as_json:
             say_json({"backup": _body(taken), "next_steps": steps})
         else:
@@ -47,7 +49,8 @@ def create(index: IndexName, as_json: Json = False) -> None:
 
 def take_backup(parts: Fleet, index: str, *, quiet: bool = False) -> Backup:
     """Take a backup of the index and return it finished. Raises StoreError where the service takes none."""
-    name = f"vecfleet-{index}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    store, bare = parts.accounts.located(index)
+    name = f"vecfleet-{bare}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     waited = [0]
 
     def on_wait(backup: Backup) -> None:
@@ -55,7 +58,7 @@ def take_backup(parts: Fleet, index: str, *, quiet: bool = False) -> Backup:
             say(f"backup {backup.id} of {index}: {backup.status}")
         waited[0] += 1
 
-    taken = _backups(parts).create(index, name, on_wait)
+    taken = store.backups().create(bare, name, on_wait)
     if not quiet:
         counted = "" if taken.records is None else f": {taken.records:,} records, {taken.namespaces or 0:,} namespaces"
         say(f"backup {taken.id} of {index} is ready{counted}")
@@ -64,12 +67,14 @@ def take_backup(parts: Fleet, index: str, *, quiet: bool = False) -> Backup:
 
 
 def every(
-    index: Annotated[str | None, typer.Argument(metavar="INDEX", help="Only those of this index.")] = None,
+    index: Annotated[str | None, typer.Argument(metavar="INDEX", help="Only of this one; or pinecone@NAME.")] = None,
     as_json: Json = False,
 ) -> None:
     """The backups there are."""
     with fleet() as parts:
-        backups = _backups(parts).every(index)
+        store, name = parts.accounts.account(index)
+        kept = store.backups().every(name)
+        backups = [replace(backup, index=full_name(store.name, backup.index)) for backup in kept]
     if as_json:
         say_json({"backups": [_body(backup) for backup in backups]})
         return
@@ -86,16 +91,10 @@ def restore(
 ) -> None:
     """Make a new index from a backup, and wait until it is ready. Nothing that exists is touched."""
     with fleet() as parts:
-        _backups(parts).restore(backup, name)
+        store, bare = parts.accounts.located(name)
+        store.backups().restore(backup, bare)
         say(f"the index {name} is there, as {backup} has it")
         say_next([f"vecfleet audit {name}"])
-
-
-def _backups(parts: Fleet) -> Backups:
-    backups = parts.store.backups()
-    if backups is None:
-        raise WrongKind(f"{parts.store.name} takes no backups", next_step="`vecfleet plan export` makes one")
-    return backups
 
 
 def _body(backup: Backup) -> dict[str, str | int | None]:
@@ -129,7 +128,8 @@ def wipe(
     if (export is None) == (not no_backup):
         raise BadInput("an emptied index has no way back", next_step="give either --export FOLDER or --no-backup")
     with fleet() as parts:
-        opened = parts.store.open(parts.store.describe(index))
+        opened = parts.accounts.open(index)
+        index = opened.info.name
         with parts.database.begin() as connection:
             whole_indexes.require_unused(connection, index, opened.info.host)
             leave.require_no_hook(connection, Hook.BEFORE_CLEAN_UP)
@@ -206,32 +206,30 @@ def decommission(
 ) -> None:
     """Delete an old index, days after everything in it was moved, proven, cut over and cleaned up."""
     with fleet() as parts:
-        store = parts.store
-        if not isinstance(store, Removing):
-            raise WrongKind("this store deletes no indexes", next_step="delete it where it was made")
-        moved = _facts(parts, store, index)
-        kept = parts.store.backups()
-        backups = f"{len(kept.every(index)):,}" if kept is not None else "no"
+        store, bare = parts.accounts.located(index)
+        index = full_name(store.name, bare)
+        moved = _facts(parts, index)
+        backups = len(store.backups().every(bare))
         say(f"This deletes the index {index} for good. It is empty: {_jobs(moved)} took everything out of it.")
-        say(f"way back: {backups} backups of it are kept; what was in it is where the jobs took it")
+        say(f"way back: {backups:,} backups of it are kept; what was in it is where the jobs took it")
         confirm_by_typing(index, yes=yes)
-        info = store.describe(index)
-        agree = partial(_agree, index=info, step=f"vecfleet decommission {index}")
+        opened = parts.accounts.open(index)
+        agree = partial(_agree, index=opened.info, step=f"vecfleet decommission {index}")
         leave.with_leave(parts.database, agree)
-        wait_for_reads(store.open(info), parts.settings.freshness_wait_seconds, _STOPPED)
-        _facts(parts, store, index)  # again: the person took their time to answer, and reads may have lagged before
-        host = info.host
+        wait_for_reads(opened, parts.settings.freshness_wait_seconds, _STOPPED)
+        _facts(parts, index)  # again: the person took their time to answer, and reads may have lagged before
         with parts.database.begin() as connection:
             leave.use_two(connection, agree(connection))
-            whole_indexes.note_decommission(connection, who(), index, host, [job.id for job in moved])
-        store.remove(index)
+            whole_indexes.note_decommission(connection, who(), index, opened.info.host, [job.id for job in moved])
+        store.remove(bare)
         say(f"{index} is deleted", style="bold")
         say_next([f"vecfleet report {moved[-1].id}"])
 
 
-def _facts(parts: Fleet, store: Removing, index: str) -> list[Job]:
+def _facts(parts: Fleet, index: str) -> list[Job]:
     """Return the jobs that took everything out of the index. Raises Refused with every reason against its deletion."""
-    opened = parts.store.open(parts.store.describe(index))
+    store, bare = parts.accounts.located(index)
+    opened = parts.accounts.open(index)
     with parts.database.begin() as connection:
         jobs = whole_indexes.read_by(connection, index)
         working = whole_indexes.live_on(connection, opened.info.host)
@@ -240,7 +238,7 @@ def _facts(parts: Fleet, store: Removing, index: str) -> list[Job]:
         jobs=jobs,
         working=working,
         held={namespace.name: namespace.count for namespace in finding.everything(opened) if namespace.count},
-        protected=store.protected(index),
+        protected=store.protected(bare),
         after=timedelta(days=parts.settings.decommission_after_days),
     )
     objections = against_decommission(facts, datetime.now(UTC))

@@ -18,6 +18,7 @@ from orchestrator.ledger import audit, batches, checks, database, differences, e
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.ownership import encodes, index_of
 from vecfleet import names
+from vecfleet.connections import PINECONE
 from vecfleet.digests import Tally
 from vecfleet.names import Tenant
 from vecfleet.owners import LOOKUP_KEY
@@ -360,13 +361,11 @@ def lookup_keys(connection: sa.Connection) -> set[str]:
 
 
 def indexes(connection: sa.Connection) -> set[str]:
-    """Return the names of all indexes of the vector database that a job ever read or wrote."""
-    J = t.job.c
-    sides = ((J.source, "source"), (J.target, "target"))
+    """Return the full names of all indexes of the vector database, in any account, that a job ever read or wrote."""
     return {
-        str(name)
-        for side, label in sides
+        name
+        for side in ("source", "target")
         for name in connection.execute(
-            sa.select(side["name"].astext).where(J.plan[label]["store"].astext == "pinecone").distinct()
+            sa.select(index_of(side)).where(_J.plan[side]["store"].astext.startswith(PINECONE)).distinct()
         ).scalars()
     }

@@ -15,6 +15,7 @@ from orchestrator.core.states import JobState
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import among
 from vecfleet import names
+from vecfleet.connections import ACCOUNT
 from vecfleet.names import Tenant
 from vecfleet.owners import Owner
 from vecfleet.stores.encoded_ids import encode
@@ -24,12 +25,9 @@ _B, _M, _T, _O, _J, _TALLY = t.batch.c, t.move.c, t.target.c, t.ownership.c, t.j
 
 
 def index_of(side: Literal["source", "target"]) -> sa.ColumnElement[str]:
-    """Return the name of a job's index, with the account's name before it if the account has one.
-
-    Two accounts may each have an index of the same name.
-    """
+    """Return the name of a job's index as `vecfleet.connections.full_name` gives it."""
     name, store = _J[side]["name"].astext, _J.plan[side]["store"].astext
-    return sa.case((store.startswith("pinecone@"), store + ":" + name), else_=name)
+    return sa.case((store.startswith(ACCOUNT), store + ":" + name), else_=name)
 
 
 def encodes(side: Literal["source", "target"]) -> sa.ColumnElement[bool]:

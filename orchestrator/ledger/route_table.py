@@ -10,6 +10,7 @@ from orchestrator.core.following import WITHOUT_CLIENTS
 from orchestrator.core.states import CLEANING, JOB_ENDED, JobState, MoveState
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import among
+from orchestrator.ledger.ownership import index_of
 from vecfleet.tenancy.routes import Frozen, Route, RoutePlace, RouteTable
 
 _J, _R, _T, _M = t.job.c, t.route.c, t.target.c, t.move.c
@@ -61,21 +62,36 @@ def _frozen(connection: sa.Connection) -> tuple[Frozen, ...]:
     The change of state that ends a job or takes it back ends its freeze in the same transaction: no other row says that
     a source is frozen. A job that goes back deletes nothing of its sources, so they are free by then. One that is being
     cancelled within its clean-up may have sent a deletion that takes effect yet.
+    A source in a named account is frozen under its bare name too: its application may know no other account.
     """
     back = sa.and_(
         _J.state.in_((JobState.PAUSING, JobState.PAUSED, JobState.NEEDS_ATTENTION)),
         _J.resume_to == JobState.ROLLING_BACK,
     )
-    rows = connection.execute(
-        sa.select(_J.id, _J.source["name"].astext.label("index"), _M.source.label("namespace"))
-        .join(t.move, _M.job_id == _J.id)
-        .where(_J.state.not_in((*JOB_ENDED, JobState.ROLLING_BACK)), sa.func.coalesce(~back, True))
-        .where(_J.plan["policies"]["writers"].astext == "freeze")
-        .where(_J.plan["source"]["store"].astext.not_in(WITHOUT_CLIENTS))
-        .order_by(_J.id.desc(), _M.source)
+    stopping = _named(
+        _J.state.not_in((*JOB_ENDED, JobState.ROLLING_BACK)),
+        sa.func.coalesce(~back, True),
+        _J.plan["policies"]["writers"].astext == "freeze",
+        _J.plan["source"]["store"].astext.not_in(WITHOUT_CLIENTS),
     )
-    frozen = {(row._mapping["index"], row.namespace): row.id for row in rows}
+    rows = connection.execute(
+        sa.select(stopping.c.id, stopping.c.old_index, stopping.c.bare, _M.source)
+        .join(t.move, _M.job_id == stopping.c.id)
+        .order_by(stopping.c.id.desc(), _M.source)
+    )
+    frozen = {(index, row.source): row.id for row in rows for index in (row.old_index, row.bare)}
     return tuple(Frozen(namespace, index, job) for (index, namespace), job in sorted(frozen.items()))
+
+
+def _named(*conditions: Any) -> sa.CTE:
+    """Return the ids of these jobs with the full names of their indexes, read once a job: a plan may be megabytes."""
+    names = sa.select(
+        _J.id,
+        _J.source["name"].astext.label("bare"),
+        index_of("source").label("old_index"),
+        index_of("target").label("new_index"),
+    )
+    return names.where(*conditions).cte("named").prefix_with("MATERIALIZED")
 
 
 def _regroups(plan: dict[str, Any]) -> bool:
@@ -103,12 +119,13 @@ def _routes(connection: sa.Connection) -> list[Any]:
 
 def _planned(connection: sa.Connection, jobs: set[int]) -> list[Any]:
     """Return the planned and the begun targets of these jobs as routes on the old side."""
-    sides = (_J.source["name"].astext.label("old_index"), _J.target["name"].astext.label("new_index"))
+    named = _named(among(_J.id, jobs))
     begun = sa.select(_T.job_id, _T.creator, _T.twin, _T.namespace.label("new_namespace"))
     planned = sa.select(_M.job_id, _M.creator, _M.twin, _M.to.label("new_namespace")).where(_M.to.is_not(None))
     every = sa.union(begun, planned).subquery()
-    query = sa.select(every, *sides, sa.literal("old").label("side")).join(t.job, _J.id == every.c.job_id)
-    return list(connection.execute(query.where(among(_J.id, jobs), every.c.creator.is_not(None))))
+    sides = (named.c.old_index, named.c.new_index, sa.literal("old").label("side"))
+    query = sa.select(every, *sides).join(named, named.c.id == every.c.job_id)
+    return list(connection.execute(query.where(among(every.c.job_id, jobs), every.c.creator.is_not(None))))
 
 
 def _old_places(connection: sa.Connection) -> dict[tuple[int, str], tuple[tuple[str, bool], ...]]:
@@ -129,12 +146,9 @@ def _old_places(connection: sa.Connection) -> dict[tuple[int, str], tuple[tuple[
 
 def _taken_back(connection: sa.Connection) -> dict[tuple[str, str], int]:
     """Return (index, namespace) → the reverse job that took its records back, once all its readers are back."""
-    rows = connection.execute(
-        sa.select(_J.id, _J.source["name"].astext.label("index"), _M.source.label("namespace"))
-        .join(t.move, _M.job_id == _J.id)
-        .where(sa.func.jsonb_array_length(_J.plan["takes_back"]) > 0, _J.state.in_(_TAKEN_BACK))
-    )
-    return {(str(row._mapping["index"]), row.namespace): row.id for row in rows}
+    named = _named(sa.func.jsonb_array_length(_J.plan["takes_back"]) > 0, _J.state.in_(_TAKEN_BACK))
+    rows = connection.execute(sa.select(named.c.id, named.c.old_index, _M.source).join(t.move, _M.job_id == named.c.id))
+    return {(row.old_index, row.source): row.id for row in rows}
 
 
 def _route(

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from orchestrator.core.model import Job
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
+from vecfleet.connections import full_name
 
 _R, _T, _M = t.route.c, t.target.c, t.move.c
 
@@ -42,9 +43,9 @@ def ensure(connection: sa.Connection, job: Job) -> list[JobRoute]:
             "job_id": job.id,
             "creator": row.creator or "",
             "twin": row.twin,
-            "old_index": job.source.name,
+            "old_index": full_name(job.plan.source.store, job.source.name),
             "old_namespaces": sorted(row.sources),
-            "new_index": job.target.name,
+            "new_index": full_name(job.plan.target.store, job.target.name),
             "new_namespace": row.namespace,
         }
         for row in rows

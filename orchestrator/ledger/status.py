@@ -29,6 +29,7 @@ from orchestrator.core.states import (
 from orchestrator.ledger import clients, differences, leadership, moves, parked, rollback, rollout
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
+from vecfleet.connections import full_name
 from vecfleet.errors import NotFound
 from vecfleet.stores.base import Usage
 
@@ -142,6 +143,8 @@ def _job_row(row: sa.Row[Any]) -> JobRow:
     body["resume_to"] = JobState(body["resume_to"]) if body["resume_to"] else None
     body["policies"] = Policies.model_validate(body["policies"])
     body["estimate"] = Estimate.model_validate(body["estimate"])
+    for side in ("source", "target"):
+        body[side] = full_name(body[f"{side}_store"], body[side])
     return JobRow(**body)
 
 

@@ -9,6 +9,7 @@ from orchestrator.core.model import Job
 from orchestrator.core.states import JOB_ENDED
 from orchestrator.ledger import audit, jobs
 from orchestrator.ledger import tables as t
+from vecfleet.connections import PINECONE
 from vecfleet.errors import Refused
 
 # Longer than the time from a plan's check to its job: no plan checked while the index was there is applied after this.
@@ -41,7 +42,7 @@ def require_staying(connection: sa.Connection, plan: Plan) -> None:
     going = sa.select(_A.payload["index"].astext, _A.who, _A.at + _GOING_FOR).where(
         _A.action == "decommission", _A.at > sa.func.clock_timestamp() - _GOING_FOR
     )
-    meant = {ref.index for ref in (plan.source, plan.target) if _in_the_vector_database(ref)}
+    meant = {ref.typed for ref in (plan.source, plan.target) if _in_the_vector_database(ref)}
     for index, who, until in connection.execute(going.order_by(_A.id.desc())):
         if index in meant:
             raise Refused(
@@ -58,9 +59,9 @@ def note_wipe(connection: sa.Connection, who: str, index: str, host: str, record
 
 
 def read_by(connection: sa.Connection, index: str) -> list[Job]:
-    """Return the jobs that read from this index of the vector database, oldest first."""
+    """Return the jobs that read from this index of the vector database (its full name), oldest first."""
     every = jobs.every(connection)
-    return [job for job in every if job.source.name == index and _in_the_vector_database(job.plan.source)]
+    return [job for job in every if _in_the_vector_database(job.plan.source) and job.plan.source.typed == index]
 
 
 def note_decommission(connection: sa.Connection, who: str, index: str, host: str, moved: list[int]) -> None:
@@ -73,4 +74,4 @@ def note_decommission(connection: sa.Connection, who: str, index: str, host: str
 
 
 def _in_the_vector_database(ref: IndexRef) -> bool:
-    return ref.store == "pinecone"
+    return ref.store.startswith(PINECONE)

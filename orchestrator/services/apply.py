@@ -15,6 +15,7 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.core.freshness import Waits
 from orchestrator.ledger import audit, jobs, whole_indexes
 from orchestrator.telemetry import tracing
+from vecfleet.connections import full_name
 from vecfleet.errors import Refused
 from vecfleet.stores.base import Backup, IndexInfo
 from vecfleet.stores.encoded_ids import seen
@@ -45,7 +46,7 @@ def way_back(plan: Plan, backup: Backup | None = None) -> str:
     if backup is not None:
         return (
             f"until clean-up `vecfleet rollback`; after it {after}, or the whole index as it was, under "
-            f"another name, by `vecfleet backup restore {backup.id} NAME`"
+            f"another name, by `vecfleet backup restore {backup.id} {full_name(plan.source.store, 'NAME')}`"
         )
     said = "" if plan.keeps_files or not plan.policies.enrich else ", because no backup was taken"
     return f"until clean-up `vecfleet rollback`; after it {after}{said}"

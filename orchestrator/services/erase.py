@@ -9,7 +9,7 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import sqlalchemy as sa
@@ -28,7 +28,7 @@ from vecfleet.names import Tenant
 from vecfleet.private import write_private
 from vecfleet.records import Record
 from vecfleet.settings import Settings
-from vecfleet.stores.base import Index, Store
+from vecfleet.stores.base import Index
 from vecfleet.tenancy import tokens
 from vecfleet.tenancy.erasing import ITSELF, Export
 from vecfleet.tenancy.fences import Begun, Ending, subject_of, subjects_of
@@ -36,6 +36,9 @@ from vecfleet.tenancy.finding import TenantPlace, records
 from vecfleet.tenancy.journal import Journal
 from vecfleet.tenancy.options import DEFAULT_INDEX
 from vecfleet.tenancy.tokens import TokenFile
+
+if TYPE_CHECKING:
+    from vecfleet.stores.pinecone import Accounts
 
 LOGS, PLANS, CERTIFICATES = "logs", "plans", "certificates"
 # Files that a process reads back are left alone: a tenant may be called like a word in them. `tokens` removes tokens.
@@ -143,7 +146,7 @@ class JobTableBooks:
                 )
         return begun, row.at, row.who
 
-    def finish_told(self, store: Store, number: int, told: Ending, who: str) -> dict[str, Any]:
+    def finish_told(self, accounts: "Accounts", number: int, told: Ending, who: str) -> dict[str, Any]:
         """Finish an erasure that an application carried out, once this process has seen that no record is left."""
         tenant = Tenant(told.creator, told.twin)
         begun, began, asked_by = self.require_begun(number, tenant, told.found, who)
@@ -151,7 +154,7 @@ class JobTableBooks:
             of_jobs = anonymise.indexes(connection) | {self._settings.pinecone_index_name or DEFAULT_INDEX}
             copied_ids = ownership.copied_ids(connection, tenant, {(place.index, place.name) for place in told.found})
         with erase_guards.refusing(self._database, number, who):
-            seen = erase_guards.look(store, begun, tenant, told.found, of_jobs)
+            seen = erase_guards.look(accounts, begun, tenant, told.found, of_jobs)
         places = erase_guards.tied(begun, tenant, told.found, copied_ids)
         certificate = erase_guards.attested(tenant, asked_by, began, seen, told.found, places, told.certificate)
         return self.finish(number, tenant, places, certificate, who)
@@ -236,7 +239,7 @@ def _words_of_plan(path: Path, traces: Traces) -> Words:
         plan = read_plan(path)
     except BadPlan:
         return traces.words()
-    return traces.words(plan.source.index, plan.target.index)
+    return traces.words(plan.source.typed, plan.target.typed)
 
 
 def _anonymise(path: Path, words: Words) -> bool:

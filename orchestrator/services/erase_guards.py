@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.ledger import audit
 from orchestrator.ledger.database import Database
@@ -17,11 +17,14 @@ from vecfleet import names
 from vecfleet.errors import BadInput, Refused
 from vecfleet.names import Tenant
 from vecfleet.patience import patiently
-from vecfleet.stores.base import Index, Store
+from vecfleet.stores.base import Index
 from vecfleet.tenancy import finding
 from vecfleet.tenancy.erasing import CONFIRM_S, RESIDUAL, deleted_at
 from vecfleet.tenancy.fences import FENCED, Begun, Reported, subject_of
 from vecfleet.tenancy.finding import TenantPlace
+
+if TYPE_CHECKING:
+    from vecfleet.stores.pinecone import Accounts
 
 _LOOK_AGAIN_S = 0.5
 _ELSEWHERE = "finish the erasure on a machine that sees every index: vecfleet forget"
@@ -101,19 +104,19 @@ class Sighting:
 
 
 def look(
-    store: Store, begun: Begun, tenant: Tenant, found: Sequence[TenantPlace], of_jobs: Collection[str]
+    accounts: "Accounts", begun: Begun, tenant: Tenant, found: Sequence[TenantPlace], of_jobs: Collection[str]
 ) -> Sighting:
-    """Look whether an index of the store still holds a record of the tenant. Raises Refused if one does."""
+    """Look whether an index, in any account, still holds a record of the tenant. Raises Refused if one does."""
     at = datetime.now(UTC)
-    there = {info.name for info in patiently(lambda: list(store.indexes()))}
     named = {place.index for place in found}
+    there = accounts.existing(named | set(of_jobs))
     if named - there:
         raise Refused(
             "the erased places name an index that this machine does not see", code="index-unseen", next_step=_ELSEWHERE
         )
-    read, indexes = 0, tuple(sorted(named | (there & set(of_jobs))))
+    read, indexes = 0, tuple(sorted(there))
     for name in indexes:
-        index = store.open(store.describe(name))
+        index = accounts.open(name)
         read += _look(index, begun, tenant, [place for place in found if place.index == name])
     return Sighting(at, indexes, read)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import anonymise
 from orchestrator.services.erase import JobTableBooks, exporter
-from vecfleet.errors import NotFound
+from vecfleet.errors import BadInput, NotFound
 from vecfleet.names import Tenant
 from vecfleet.stores.base import Index
 from vecfleet.tenancy import erasing
@@ -23,7 +23,7 @@ class Reach:
 
 
 def reach(parts: Fleet, named: Sequence[str] | None = None) -> Reach:
-    """Return the named indexes, or the one of the settings and those of any job that still exist; and all exports."""
+    """Return the named indexes, or the one of the settings and those of any job in any account; and all exports."""
     handed_out = parts.folders.handed_out()
     exports = [parts.folders.open(info) for info in parts.folders.indexes() if info.name not in handed_out]
     return Reach(_indexes(parts, named), exports, sorted(handed_out))
@@ -33,12 +33,21 @@ def _indexes(parts: Fleet, named: Sequence[str] | None) -> list[Index]:
     if not named:
         with parts.database.begin() as connection:
             of_jobs = anonymise.indexes(connection)
-        there = {info.name for info in parts.store.indexes()}
         default = parts.settings.pinecone_index_name or DEFAULT_INDEX
-        named = sorted(there & (of_jobs | {default}))
+        named = sorted(_existing(parts, of_jobs | {default}))
         if not named:
             raise NotFound(f"there is no index {default!r}", next_step="name it: --index NAME")
-    return [parts.store.open(parts.store.describe(name)) for name in named]
+    return [parts.accounts.open(name) for name in named]
+
+
+def _existing(parts: Fleet, names: set[str]) -> set[str]:
+    try:
+        return parts.accounts.existing(names)
+    except BadInput as error:
+        raise BadInput(
+            f"jobs took records to an account that this machine does not know: {error.message}; nothing was erased",
+            next_step=f"{error.next_step}; or, if that account is gone for good, name the other indexes: --index NAME",
+        ) from error
 
 
 def erase(

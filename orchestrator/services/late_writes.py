@@ -67,7 +67,7 @@ def _take_back(database: Database, lease: Lease, target_ids: Sequence[int]) -> N
             raise Refused(
                 f"job {job.id} was purged: its written records are no longer on record",
                 code="job-purged",
-                next_step=f"look at what is there: vecfleet audit {job.target.name}",
+                next_step=f"look at what is there: vecfleet audit {job.plan.target.typed}",
             )
         rollback.take_back(connection, lease, target_ids)
         if job.state is JobState.ROLLED_BACK:

@@ -27,6 +27,7 @@ from orchestrator.ledger import audit, check_results, deletions, differences, em
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.status import Spent
 from vecfleet import names
+from vecfleet.connections import bare_name
 from vecfleet.errors import BadInput, StoreError
 from vecfleet.stores.base import Kind, Store
 
@@ -112,7 +113,7 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
     with database.begin() as connection:
         job = status.reading(connection, job_id, namespaces=0).job
     # Read the index outside the transactions, because that may take minutes.
-    now, unread = _read_index(store_named(job.target_store), job.target)
+    now, unread = _read_index(store_named(job.target_store), bare_name(job.target_store, job.target))
     with database.begin() as connection:
         reading = status.reading(connection, job_id, namespaces=0)
         totals, kept = reading.totals, status.left_alone(connection, job_id)

@@ -228,7 +228,7 @@ def _ending(
 def _finish(parts: Fleet, books: JobTableBooks, number: int, who: str, body: bytes) -> dict[str, Any]:
     ending: Ending = _read(ENDING, body)
     names.build(ending.creator, ending.twin)
-    return books.finish_told(parts.store, number, ending, who)
+    return books.finish_told(parts.accounts, number, ending, who)
 
 
 def called(user: User) -> str:

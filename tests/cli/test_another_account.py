@@ -1,16 +1,20 @@
 """A second account: named on either side of a plan or a check, with a key of its own that nothing else tells."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from terminal import Brain, Vecfleet
+from terminal import DIMENSION, Brain, Vecfleet
 
 from emulator.server import start
 from migrations.plan import read_plan
 from migrations.reversing import way_back
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone import PineconeStore
+from vecfleet.tenancy import CachedRoutes, FileRoutes, PineconeDelphiClient, Rollout
+from vecfleet.tenancy.routes import Route, RoutePlace, RouteTable, write_table
 
 KEY = "the-key-of-eu"
 
@@ -66,9 +70,6 @@ def test_a_plan_names_the_account_and_not_its_key(vecfleet: Vecfleet, brain: Bra
     assert answer.code == 0, answer.err
     text = Path("plan.yaml").read_text()
     assert "store: pinecone@eu" in text and KEY not in text + answer.out
-    # And what the service would back up is not in the account of PINECONE_API_KEY
-    refused = vecfleet("apply", "plan.yaml", "--backup")
-    assert refused.code == 2 and "the source is in pinecone@eu" in refused.err
     assert vecfleet("apply", "plan.yaml", "--dry-run").code == 0
 
 
@@ -112,18 +113,120 @@ def test_the_way_back_leads_to_the_account_that_records_came_from(vecfleet: Vecf
         assert f"vecfleet plan {back}" in way_back(read_plan(Path("plan.yaml")))
 
 
-def test_tenants_are_regrouped_only_where_their_routes_lead(vecfleet: Vecfleet, brain: Brain, eu: Brain) -> None:
+def test_tenants_are_regrouped_in_any_account(vecfleet: Vecfleet, brain: Brain, eu: Brain) -> None:
     eu.write("coach", "c-1", team="a")
     for words in (
         ("creators", "pinecone@eu:brain", "--creator", "ana"),
         ("index", "brain", "pinecone@eu:other", "--creator", "ana"),
         ("namespaces", "pinecone@eu:brain", "coach=creator_ana_twin_coach"),
-        ("namespaces", "brain", "first=creator_ana", "--to", "pinecone@eu:other"),
-        ("namespaces", "pinecone@eu:brain", "coach=creator_{value}", "--by", "team"),
+        ("namespaces", "brain", "first=creator_ana", "--to", "pinecone@eu:third"),
     ):
-        refused = vecfleet("plan", *words)
-        assert refused.code == 2 and "routes name an index and not its account" in refused.err
+        answer = vecfleet("plan", *words, "--out", "plan.yaml")
+        assert answer.code == 0, answer.err
+        assert "creator_ana" in answer.out
+        assert vecfleet("apply", "plan.yaml", "--dry-run").code == 0
     assert vecfleet("plan", "export", "pgvector:public").code == 2
+
+
+def test_an_index_of_another_account_is_audited_like_any_other(vecfleet: Vecfleet, brain: Brain, eu: Brain) -> None:
+    eu.create("only-there")
+    eu.write("coach", "c-1", title="one")
+    answer = vecfleet("audit", "pinecone@eu:brain", "--json").json
+    assert [namespace["name"] for namespace in answer["index"]["namespaces"]] == ["coach"]
+    assert answer["next_steps"] == ["vecfleet plan creators pinecone@eu:brain --creator CREATOR"]
+    # And so is the account as a whole, and each account by itself
+    indexes = {
+        account: {index["name"] for index in vecfleet("audit", account, "--json").json["indexes"]}
+        for account in ("pinecone@eu", "brain")
+    }
+    assert indexes == {"pinecone@eu": {"brain", "only-there"}, "brain": {"brain"}}
+    shared = vecfleet("analyze", "pinecone@eu:brain", "--namespace", "coach", "--json")
+    assert shared.json["records"] == 1
+
+
+def test_a_backup_is_taken_kept_and_restored_in_the_account_of_its_index(
+    vecfleet: Vecfleet, brain: Brain, eu: Brain
+) -> None:
+    eu.write("coach", "c-1", title="one")
+    vecfleet("plan", "stores", "pinecone@eu:brain", "pinecone:brain", "--out", "plan.yaml")
+    applied = vecfleet("apply", "plan.yaml", "--backup")
+    assert applied.code == 0, applied.err
+    (kept,) = vecfleet("backup", "list", "pinecone@eu", "--json").json["backups"]
+    assert (kept["index"], kept["records"]) == ("pinecone@eu:brain", 1)
+    assert f"vecfleet backup restore {kept['id']} pinecone@eu:NAME" in applied.out
+    assert vecfleet("backup", "list", "--json").json == {"backups": []}
+    # And from there it comes back
+    assert vecfleet("backup", "restore", kept["id"], "pinecone@eu:again").code == 0
+    assert eu.store.open(eu.store.describe("again")).list_ids("coach").ids == ["c-1"]
+    assert [index.name for index in brain.store.indexes()] == ["brain"]
+
+
+def test_an_index_is_wiped_in_its_own_account_alone(vecfleet: Vecfleet, brain: Brain, eu: Brain) -> None:
+    eu.write("first", "c-1", title="one")
+    brain.forget_calls()
+    answer = vecfleet("wipe", "--index", "pinecone@eu:brain", "--export", "kept", "--yes")
+    assert answer.code == 0, answer.err
+    assert "This deletes 1 record in 1 namespace of the index pinecone@eu:brain" in answer.out
+    assert [held for held in eu.store.open(eu.store.describe("brain")).namespaces() if held.count] == []
+    assert brain.writes() == set()
+
+
+def test_forget_reaches_every_account_that_a_job_took_records_to(
+    vecfleet: Vecfleet, brain: Brain, eu: Brain, tmp_path: Path
+) -> None:
+    # Given a tenant in indexes of one name in two accounts, of which the job table knows by a job
+    for account in (brain, eu):
+        account.write("creator_ana_twin_coach", "a-1", creator_id="ana")
+        account.write("__default__", "hers", creator_id="ana")
+        account.write("__default__", "his", creator_id="bob")
+    vecfleet("plan", "stores", "pinecone:brain", "pinecone@eu:other", "--out", "there.yaml")
+    assert vecfleet("apply", "there.yaml", "--no-backup").code == 0
+    vecfleet("plan", "export", "pinecone@eu:brain", "--out", "out.yaml")
+    assert vecfleet("apply", "out.yaml", "--no-backup").code == 0
+
+    # Where this machine has lost that account, nothing is erased anywhere
+    accounts = tmp_path / "accounts.toml"
+    held = accounts.read_text()
+    accounts.write_text("")
+    refused = vecfleet("forget", "--creator", "ana", "--yes")
+    assert refused.code == 2 and "there is no account 'pinecone@eu' here" in refused.err
+    assert "--index NAME" in refused.err and "nothing was erased" in refused.err
+    accounts.write_text(held)
+
+    answer = vecfleet("forget", "--creator", "ana", "--yes", "--json")
+
+    assert answer.code == 0, answer.err
+    gone = {(place["index"], place["namespace"]): place["records"] for place in answer.json["deleted"]}
+    assert gone == {
+        (index, name): 1
+        for index in ("brain", "pinecone@eu:brain")
+        for name in ("creator_ana_twin_coach", "__default__")
+    }
+    for account in (brain, eu):
+        index = account.store.open(account.store.describe("brain"))
+        assert index.list_ids("__default__").ids == ["his"]
+    assert "ana" not in json.dumps(answer.json["certificate"])
+
+
+def test_a_client_follows_a_route_into_another_account(brain: Brain, eu: Brain, tmp_path: Path) -> None:
+    # Given a tenant whose route leads from one account's index to that of the same name in another
+    name = "creator_ana_twin_coach"
+    brain.write("coach", "old", creator_id="ana")
+    eu.write(name, "new", creator_id="ana")
+    routes = tmp_path / "routes.json"
+    client = PineconeDelphiClient("brain", rollout=Rollout(CachedRoutes(FileRoutes(routes), cache_s=0.0), flag=False))
+
+    def led_to(side: Literal["old", "new"]) -> list[str]:
+        route = Route("ana", RoutePlace(name, "pinecone@eu:brain"), (RoutePlace("coach"),), twin="coach", side=side)
+        routes.write_bytes(write_table(RouteTable(routes=(route,))))
+        client.upsert_vectors([(f"written-{side}", [1.0] * DIMENSION)], "ana", "coach")
+        return [hit.id for hit in client.query([1.0] * DIMENSION, "ana", "coach")]
+
+    assert set(led_to("old")) == {"old", "written-old"}
+    assert set(led_to("new")) == {"new", "written-new"}
+    assert eu.store.open(eu.store.describe("brain")).list_ids(name).ids == ["new", "written-new"]
+    # And an erasure by the client finds what lies in both
+    assert client.erase("ana").records == 4
 
 
 def test_an_account_that_is_not_there_is_named(vecfleet: Vecfleet, brain: Brain, eu: Brain) -> None:

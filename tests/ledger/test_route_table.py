@@ -98,6 +98,22 @@ def test_the_sources_of_a_job_whose_plan_stops_writers_are_frozen_from_its_first
     assert {stop.index for stop in routes(database).frozen} == {table.job.source.name}
 
 
+def test_routes_tell_accounts_apart_and_a_freeze_of_a_named_account_holds_in_each(database: Database) -> None:
+    # Given a job within an index of another account
+    table = JobTable(database)
+    plan = plan_of(planned("s", "t-s"))
+    there = plan.source.model_copy(update={"store": "pinecone@eu"})
+    table.apply(plan.model_copy(update={"source": there, "target": there}).sealed())
+    # Then whoever calls the index by its bare name, or by both, is kept from its source
+    name = table.job.source.name
+    assert {stop.index for stop in routes(database).frozen} == {name, f"pinecone@eu:{name}"}
+    # And readers are led to the account that is meant
+    table.verified()
+    acts.cut_over(table.database, table.job_id, "ana", 100)
+    [route] = routes(database).routes
+    assert {place.index for place in (*route.old, route.new)} == {f"pinecone@eu:{name}"}
+
+
 @pytest.mark.parametrize("writers", ["delta", "dual"])
 def test_nothing_is_frozen_where_writers_may_go_on(database: Database, writers: str) -> None:
     a_job(database, "s", writers=writers)

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.states import JobState
+from orchestrator.ledger import route_table
 from tests.stories.emulated import Emulator, Rows, assert_same, assert_same_index, row
 from tests.stories.reader import RECIPES, Reader
 from tests.stories.world import PATIENCE_S, OpenWorld, World
+from vecfleet.tenancy import CachedRoutes, FileRoutes, PineconeDelphiClient, Rollout
+from vecfleet.tenancy.routes import write_table
 
 pytestmark = pytest.mark.story
 
@@ -188,8 +191,22 @@ def test_another_account(open_world: OpenWorld, tmp_path: Path) -> None:
         said = reader.type_next()
         assert "pinecone@eu: takes the key: digital-twin-brain" in said
         assert "24 equal · 0 different" in reader.type_next()
+        assert "pinecone@eu:digital-twin-brain → digital-twin-brain" in reader.type("vecfleet report 1")
         assert_same_index(world.emulator.dump(BRAIN), before)
         assert_same_index(eu.dump(BRAIN), before)
+        # And tenants are regrouped there, and found by a client that knows this account by its name alone
+        reader.type_next(2)
+        twins = owned(before, "sainath.no.1")
+        assert_same_index(eu.dump(BRAIN), {**before, **twins})
+        with world.fleet.database.begin() as connection:
+            (tmp_path / "routes.json").write_bytes(write_table(route_table.read(connection)))
+        rollout = Rollout(CachedRoutes(FileRoutes(tmp_path / "routes.json")), flag=False)
+        client = PineconeDelphiClient(BRAIN, settings=world.fleet.settings, rollout=rollout)
+        hits = client.query([1.0] * 8, "sainath.no.1", "coach", top_k=50).matches
+        assert {hit.id for hit in hits} == set(before["coach"])
+        # And an erasure reaches them in their account, and nobody else's
+        reader.type_next()
+        assert eu.dump(BRAIN).keys() == world.emulator.dump(BRAIN).keys() == set()
         held = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != accounts]
         assert not any(b"key-of-eu" in content for content in held)
         reader.assert_typed_it_all()

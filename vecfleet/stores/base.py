@@ -6,7 +6,7 @@ given and returned in canonical form (`names.canonical`: the default one is `__d
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
@@ -175,14 +175,6 @@ class Backup:
     created_at: str | None
 
 
-class Backups(Protocol):
-    """The backups that a store itself takes: of whole indexes, restored into new ones."""
-
-    def create(self, index: str, name: str, on_wait: Callable[[Backup], None]) -> Backup: ...
-    def every(self, index: str | None = None) -> list[Backup]: ...
-    def restore(self, backup_id: str, name: str) -> None: ...
-
-
 class Index(Protocol):
     """One open index: its data plane. Safe to share between the threads of a process, never across a fork."""
 
@@ -278,16 +270,6 @@ class Versioned(Protocol):
 
 
 @runtime_checkable
-class Removing(Protocol):
-    """A store whose indexes can be deleted whole, and be protected against that."""
-
-    def protected(self, index: str) -> bool:
-        """Say whether it refuses the deletion until a person lifts the protection."""
-
-    def remove(self, index: str) -> None:
-        """Delete it with all that is in it, and wait until it is gone."""
-
-
 class Store(Protocol):
     """A store's control plane: its indexes."""
 
@@ -306,6 +288,3 @@ class Store(Protocol):
         """
 
     def open(self, info: IndexInfo) -> Index: ...
-
-    def backups(self) -> Backups | None:
-        """Return its own backups, or None if it takes none."""

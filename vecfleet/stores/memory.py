@@ -60,9 +60,6 @@ class MemoryStore:
         like = replace(source, name=name, host="", cloud=cloud or source.cloud, region=region or source.region)
         return self.create(like).info
 
-    def backups(self) -> None:
-        return None
-
     def open(self, info: IndexInfo) -> "MemoryIndex":
         return self._index(info.name)
 

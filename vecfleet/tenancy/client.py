@@ -9,7 +9,7 @@ from vecfleet.names import Tenant
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index, IndexInfo, NamespaceInfo
-from vecfleet.stores.pinecone import PineconeServing, PineconeStore
+from vecfleet.stores.pinecone import Accounts, PineconeServing
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.serving import CONNECTIONS
 from vecfleet.stores.serving import Before, Filter, Hit, Serving
@@ -50,7 +50,7 @@ class PineconeDelphiClient(ClientCore):
         make = PineconeServing if serving is None else lambda _, name: serving(name)
         super().__init__(index_name, settings, rollout, observe, shadow, make)
         self._threads = PerProcess(lambda: ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="twins"))
-        self._store = PineconeStore(self.settings)
+        self._accounts = Accounts(self.settings)
         self._indexes: dict[str, PerProcess[Index]] = {}
         self.journal = Journal.of(self.settings)
         self.books = books or books_of(self.settings)
@@ -256,7 +256,7 @@ class PineconeDelphiClient(ClientCore):
 
     def _index(self, place: Place) -> Index:
         name = place.index or self.index_name
-        opened: PerProcess[Index] = PerProcess(lambda: self._store.open(self._store.describe(name)))
+        opened: PerProcess[Index] = PerProcess(lambda: self._accounts.open(name))
         return self._indexes.setdefault(name, opened).get()
 
 

@@ -37,7 +37,8 @@ _UNANSWERED = "a deletion was not answered, and may still be carried out until t
 
 # Places that an erasure cannot reach, and how to deal with each.
 RESIDUAL = (
-    "indexes in other accounts (PINECONE_CONNECTIONS) that a job copied to: ask for the erasure with their keys, too",
+    "indexes, in any account, that no job read or wrote and that the erasure was not asked to look into: name them "
+    "(`vecfleet forget --index INDEX`, or `--index pinecone@NAME:INDEX`)",
     "backups of the index made before this: `pc.backups` lists them; records leave a backup only with the backup",
     "the vendor's own storage and backups, until its purge window ends: the data processing agreement with Pinecone "
     "says how long that is, no API does",

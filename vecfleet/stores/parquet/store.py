@@ -84,9 +84,6 @@ class ParquetStore:
             raise Conflict(f"the folder {name!r} exists and is not empty", next_step="name another folder")
         return info
 
-    def backups(self) -> None:
-        return None
-
     def open(self, info: IndexInfo) -> ParquetIndex:
         return ParquetIndex(info, index_path(self._root, info.name))
 

@@ -113,9 +113,6 @@ class PgvectorStore:
         """Close its connections."""
         self._database.close()
 
-    def backups(self) -> None:
-        return None
-
     def open(self, info: IndexInfo) -> PgvectorIndex:
         return PgvectorIndex(info, self._database, info.name.partition(":")[0], self._collection_key)
 

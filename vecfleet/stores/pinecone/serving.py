@@ -25,10 +25,10 @@ from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Limits
 from vecfleet.stores.pinecone import records as wire
-from vecfleet.stores.pinecone.clients import PerProcess, api_key, bound_calls, dialed, switch_retries_off
+from vecfleet.stores.pinecone.accounts import Accounts
+from vecfleet.stores.pinecone.clients import PerProcess, api_key, bound_calls, switch_retries_off
 from vecfleet.stores.pinecone.errors import AbsentNamespace, translated
 from vecfleet.stores.pinecone.index import wire_name
-from vecfleet.stores.pinecone.store import PineconeStore
 from vecfleet.stores.serving import AsyncBefore, Before, Hit, Question
 
 T = TypeVar("T")
@@ -43,17 +43,17 @@ _LIMITS = Limits()
 
 
 class PineconeServing:
-    """One index by name. Nothing is sent before the first call; clients are made per process."""
+    """One index, named INDEX or pinecone@NAME:INDEX. Nothing is sent before the first call; clients are per process."""
 
     def __init__(self, settings: Settings, index: str) -> None:
-        store = PineconeStore(settings)
-        self._info = PerProcess(lambda: store.describe(index))
-        self._client = PerProcess(lambda: self._made(settings))
-        self._writer = PerProcess(lambda: _once(self._made(settings)))
+        self._store, name = Accounts(settings).located(index)
+        self._info = PerProcess(lambda: self._store.describe(name))
+        self._client = PerProcess(self._made)
+        self._writer = PerProcess(lambda: _once(self._made()))
 
-    def _made(self, settings: Settings) -> Index:
-        client = Index(host=dialed(self.info, settings), **_options(settings))
-        bound_calls(client, settings.request_deadline_seconds)
+    def _made(self) -> Index:
+        client = Index(host=self._store.host(self.info), **_options(self._store.settings))
+        bound_calls(client, self._store.settings.request_deadline_seconds)
         return client
 
     @property
@@ -89,9 +89,9 @@ class AsyncPineconeServing:
     """One index by name, for coroutines. The SDK's client belongs to the event loop that first asks."""
 
     def __init__(self, settings: Settings, index: str) -> None:
-        store = PineconeStore(settings)
-        self._settings = settings
-        self._info = PerProcess(lambda: store.describe(index))
+        self._store, name = Accounts(settings).located(index)
+        self._settings = self._store.settings
+        self._info = PerProcess(lambda: self._store.describe(name))
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncIndex] = WeakKeyDictionary()
         self._writers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncIndex] = WeakKeyDictionary()
 
@@ -135,7 +135,7 @@ class AsyncPineconeServing:
     async def _client(self, clients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncIndex]) -> AsyncIndex:
         loop = asyncio.get_running_loop()
         if loop not in clients:
-            host = dialed(await self.describe(), self._settings)
+            host = self._store.host(await self.describe())
             made = AsyncIndex(host=host, **_options(self._settings))
             # Another coroutine may have made a client meanwhile; then that one is kept.
             clients.setdefault(loop, _once(made) if clients is self._writers else made)

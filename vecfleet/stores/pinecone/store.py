@@ -33,7 +33,7 @@ class PineconeStore:
         self, settings: Settings, name: str = "pinecone", hosts: Mapping[str, str] = MappingProxyType({})
     ) -> None:
         self.name = name
-        self._settings = settings
+        self.settings = settings
         self._hosts = hosts
         self._client = PerProcess(lambda: control_plane(settings))
 
@@ -89,19 +89,23 @@ class PineconeStore:
     def backups(self) -> PineconeBackups:
         return PineconeBackups(self._client)
 
+    def host(self, info: IndexInfo) -> str:
+        """Return the address by which this process reaches the index."""
+        return self._hosts.get(info.name) or dialed(info, self.settings)
+
     def open(self, info: IndexInfo) -> PineconeIndex:
         """Open the index. Raises WrongKind for an index of documents, KeyRefused for one of another project."""
         self._require_project(info)
         if info.kind is Kind.DOCUMENT:
             raise WrongKind(_documents(info), next_step=DOCUMENTS_REMEDY)
-        host = self._hosts.get(info.name) or dialed(info, self._settings)
-        client = PerProcess(lambda: data_plane(self._client.get(), host, self._settings))
-        aliases = NamespaceAliases(host, self._settings)
-        return PineconeIndex(info, client, self._lane(info, host), aliases, self._settings.fetch_bytes)
+        host = self.host(info)
+        client = PerProcess(lambda: data_plane(self._client.get(), host, self.settings))
+        aliases = NamespaceAliases(host, self.settings)
+        return PineconeIndex(info, client, self._lane(info, host), aliases, self.settings.fetch_bytes)
 
     def _require_project(self, info: IndexInfo) -> None:
         """Raise KeyRefused for an index of another project than the settings name: keys or accounts are crossed."""
-        wanted = self._settings.pinecone_project
+        wanted = self.settings.pinecone_project
         if wanted is not None and info.project not in (None, wanted):
             raise KeyRefused(
                 f"{self.name} is to be the project {wanted!r}, and the index {info.name!r} is of the project "
@@ -110,10 +114,10 @@ class PineconeStore:
             )
 
     def _lane(self, info: IndexInfo, host: str) -> BytesLane | None:
-        key = self._settings.pinecone_api_key
-        if self._settings.pinecone_transport == "rest" or info.kind is Kind.POD or key is None:
+        key = self.settings.pinecone_api_key
+        if self.settings.pinecone_transport == "rest" or info.kind is Kind.POD or key is None:
             return None
-        return BytesLane(replace(info, host=host), key.get_secret_value(), self._settings.request_deadline_seconds)
+        return BytesLane(replace(info, host=host), key.get_secret_value(), self.settings.request_deadline_seconds)
 
 
 def _documents(info: IndexInfo) -> str:
