@@ -16,6 +16,7 @@ from orchestrator.services import acts
 from orchestrator.services import apply as applying
 from tests.stories.emulated import Row, assert_same_index, row
 from tests.stories.world import NOW, WHO, OpenWorld, World
+from vecfleet.enriching import PREVIOUS, SOURCE
 from vecfleet.errors import Refused
 
 pytestmark = pytest.mark.story
@@ -114,6 +115,52 @@ def test_an_export_with_a_metadata_map_is_taken_back_byte_for_byte(hybrid: World
 
     # Then each is as it was
     assert_same_index(hybrid.emulator.dump(HYBRID), before)
+
+
+def test_an_import_with_a_metadata_map_is_proven_and_taken_back_byte_for_byte(hybrid: World) -> None:
+    # Given an export whose job is ended, imported by a plan that sets, drops and renames keys
+    before = hybrid.emulator.dump(HYBRID)
+    kept(hybrid, exported(hybrid))
+    asked = MetadataMap(set={"env": "prod"}, drop=("page", "tags"), rename={"title": "name"})
+    common = Common(policies=Policies(metadata_map=asked))
+    options = ImportOptions(folder=FOLDER, index=COPY, common=common)
+    made = plan_import(hybrid.fleet.folders, hybrid.fleet.store, options, now=NOW)
+    job_id = apply(hybrid, made)
+    hybrid.reaches(job_id, JobState.VERIFIED)
+    hybrid.assert_accounts(job_id)
+
+    # Then each record of the index is mapped, and keeps its values
+    for name, rows in hybrid.emulator.dump(COPY).items():
+        assert set(rows) == set(before[name])
+        for id, there in rows.items():
+            was = dict(before[name][id].metadata)
+            ours = {SOURCE, PREVIOUS}  # what takes the map back
+            told = {key: value for key, value in there.metadata.items() if key not in ours}
+            renamed = {"name": was["title"]} if "title" in was else {}
+            assert told == {**renamed, **{key: was[key] for key in ("ok",) if key in was}, "env": "prod"}
+            assert (there.values, there.sparse) == (before[name][id].values, before[name][id].sparse)
+
+    # When the files are cleaned up, and the reverse plan takes the records back into them
+    acts.clean_up(hybrid.fleet.database, job_id, WHO, by_ids=False)
+    hybrid.reaches(job_id, JobState.CLEANED)
+    assert parts(hybrid) == []
+    back = plan_reverse(
+        hybrid.fleet.store,
+        made,
+        list(hybrid.targets(job_id)),
+        prices=Prices(),
+        now=NOW,
+        into_store=hybrid.fleet.folders,
+    )
+    again = apply(hybrid, back)
+    hybrid.reaches(again, JobState.VERIFIED)
+
+    # Then they hold each as it was exported
+    kept(hybrid, again)
+    options = ImportOptions(folder=FOLDER, index="third")
+    third = apply(hybrid, plan_import(hybrid.fleet.folders, hybrid.fleet.store, options, now=NOW))
+    hybrid.reaches(third, JobState.VERIFIED)
+    assert_same_index(hybrid.emulator.dump("third"), before)
 
 
 def test_exported_and_deleted_on_request_and_nothing_else(hybrid: World) -> None:
