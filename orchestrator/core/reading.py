@@ -69,6 +69,7 @@ class ParkedGroup:
 
     The group's reason has `…` where the single reasons differ. `undecided` of `count` wait for a person; the others
     were left behind. `source` is one of the group's `namespaces`. `records`: number of records in the group.
+    `at_least`: there are so many that only the first ones were looked at, so there may be more of this reason.
     """
 
     kind: str
@@ -78,12 +79,16 @@ class ParkedGroup:
     records: int
     namespaces: int
     source: str | None
+    at_least: bool = False
+
+    @property
+    def of_records(self) -> bool:
+        return self.kind == "record"
 
     def counted(self) -> str:
-        """Return the count with its noun: `3,000 records`, `3 copy batches`."""
-        if self.kind == "record":
-            return counted(self.count, "record", "records")
-        return counted(self.count, f"{self.kind} batch", f"{self.kind} batches")
+        """Return the count with its noun: `3,000 records`, `at least 3 copy batches`."""
+        nouns = ("record", "records") if self.of_records else (f"{self.kind} batch", f"{self.kind} batches")
+        return f"{'at least ' if self.at_least else ''}{counted(self.count, *nouns)}"
 
     def __str__(self) -> str:
         where = self.source or "a target" if self.namespaces <= 1 else f"{self.namespaces:,} namespaces"

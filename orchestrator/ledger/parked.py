@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from vecfleet.enriching import HELD_ALREADY
 
 _P, _B, _M, _T = t.parked_record.c, t.batch.c, t.move.c, t.target.c
 _DIFFERING = "'[^']*'|[0-9]+([.,][0-9]+)*"  # in a reason: a quoted word, a number
+LOOKED_AT = 10_000  # parked records, and batches, whose reasons are grouped: a look takes milliseconds, not seconds
 _ANEW = transitions.batch_anew(answered_at=None).where(_B.state == BatchState.PARKED)
 
 
@@ -82,38 +83,46 @@ def count(connection: sa.Connection, job_id: int) -> int:
 
 
 def groups(connection: sa.Connection, job_id: int) -> list[ParkedGroup]:
-    """Return the parked and the left records and batches by reason, the most records first. Reads each of them.
+    """Return the parked and the left records and batches by reason, the most records first.
 
-    Reasons that differ only in numbers and quoted words count as one.
+    Reasons that differ only in numbers and quoted words count as one. It looks at the first `LOOKED_AT` of each; if
+    there may be more, the groups say `at_least`.
     """
-    parked_records = sa.select(
+    first_records = sa.select(
         sa.literal("record").label("kind"),
         _P.reason,
         _P.accepted_at.is_(None).label("undecided"),
         sa.literal(1).label("records"),
         _P.move_id,
     ).where(_P.job_id == job_id)
-    parked_batches = sa.select(
+    first_batches = sa.select(
         _B.kind, sa.func.coalesce(_B.error_text, "").label("reason"), sa.true(), _B.size, _B.move_id
     ).where(_B.job_id == job_id, _B.state == BatchState.PARKED)
-    every = sa.union_all(parked_records, parked_batches).subquery()
-    alike = sa.func.regexp_replace(every.c.reason, _DIFFERING, "…", "g")
-    first = sa.func.min(every.c.reason)
+    looked_at = sa.union_all(
+        first_records.order_by(_P.job_id, _P.id).limit(LOOKED_AT).subquery().select(),
+        first_batches.order_by(_B.job_id, _B.id).limit(LOOKED_AT).subquery().select(),
+    ).subquery()
+    alike = sa.func.regexp_replace(looked_at.c.reason, _DIFFERING, "…", "g")
+    first = sa.func.min(looked_at.c.reason)
     rows = connection.execute(
         sa.select(
-            every.c.kind,
-            sa.case((first == sa.func.max(every.c.reason), first), else_=sa.func.min(alike)),
+            looked_at.c.kind,
+            sa.case((first == sa.func.max(looked_at.c.reason), first), else_=sa.func.min(alike)),
             sa.func.count(),
-            sa.func.count().filter(every.c.undecided),
-            sa.func.sum(every.c.records),
-            sa.func.count(every.c.move_id.distinct()),
+            sa.func.count().filter(looked_at.c.undecided),
+            sa.func.sum(looked_at.c.records),
+            sa.func.count(looked_at.c.move_id.distinct()),
             sa.func.min(_M.source),
         )
-        .outerjoin(t.move, _M.id == every.c.move_id)
-        .group_by(every.c.kind, alike)
-        .order_by(sa.func.sum(every.c.records).desc(), sa.func.count().desc(), sa.func.min(every.c.reason))
+        .outerjoin(t.move, _M.id == looked_at.c.move_id)
+        .group_by(looked_at.c.kind, alike)
+        .order_by(sa.func.sum(looked_at.c.records).desc(), sa.func.count().desc(), sa.func.min(looked_at.c.reason))
     )
-    return [ParkedGroup(*row) for row in rows]
+    by_reason = [ParkedGroup(*row) for row in rows]
+    counts = Counter[bool]()
+    for group in by_reason:
+        counts[group.of_records] += group.count
+    return [replace(group, at_least=counts[group.of_records] >= LOOKED_AT) for group in by_reason]
 
 
 def left_empty(connection: sa.Connection, job_id: int) -> dict[str, int]:

@@ -286,7 +286,7 @@ batch = Table(
     Index("ix_batch_ready", "job_id", "seq", "id", postgresql_where=text(f"state = '{BatchState.READY}'")),
     Index("ix_batch_in_flight", "job_id", "state", postgresql_where=text(f"state IN ({_quoted(BATCH_IN_FLIGHT)})")),
     Index("ix_batch_open", "job_id", "kind", postgresql_where=text(f"state IN ({_quoted(BATCH_OPEN)})")),
-    Index("ix_batch_parked", "job_id", postgresql_where=text(f"state = '{BatchState.PARKED}'")),
+    Index("ix_batch_parked", "job_id", "id", postgresql_where=text(f"state = '{BatchState.PARKED}'")),
     Index("ix_batch_move", "move_id", "kind", "first_id"),
     Index("ix_batch_target", "target_id", postgresql_where=text("target_id IS NOT NULL")),
     Index("ix_batch_copy", "copy_id", postgresql_where=text("copy_id IS NOT NULL")),  # read when a batch is deleted
@@ -362,7 +362,7 @@ parked_record = Table(
     Column("accepted_by", Text),  # the person who let it stay behind
     _when("accepted_at"),
     UniqueConstraint("move_id", "record_id"),
-    Index(None, "job_id"),
+    Index("ix_parked_record_job_id", "job_id", "id"),
     Index(None, "batch_id"),
 )
 

@@ -261,7 +261,7 @@ def _parked(connection: sa.Connection, reading: Reading) -> Iterable[str]:
         by = f" (left behind by {record.accepted_by})" if record.accepted_by else ""
         yield f"parked: {record.source} / {record.record_id}: {record.reason}{by}"
     for group in reading.reasons:
-        if group.kind != "record" or not one_by_one:
+        if not group.of_records or not one_by_one:
             yield f"parked: {group}"
     if not one_by_one:
         more = f"{reading.more_reasons:,} more reasons, and " if reading.more_reasons else ""

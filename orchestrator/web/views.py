@@ -193,11 +193,11 @@ class JobView:
 
     @property
     def parked_reasons(self) -> list[ParkedGroup]:
-        return [group for group in self.progress.reading.reasons if group.kind == "record"]
+        return [group for group in self.progress.reading.reasons if group.of_records]
 
     @property
     def failed_reasons(self) -> list[ParkedGroup]:
-        return [group for group in self.progress.reading.reasons if group.kind != "record"]
+        return [group for group in self.progress.reading.reasons if not group.of_records]
 
     @property
     def stopped(self) -> list[tuple[str, tuple[str, ...]]]:

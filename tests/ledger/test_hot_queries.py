@@ -117,9 +117,9 @@ def test_no_question_of_every_moment_reads_all_batches(big: JobTable) -> None:
         assert reads_through(big, [(query, ())])[query] == set(), name
 
 
-def rows_read(plan: dict[str, Any]) -> int:
-    """Return how many rows of `batch` a statement looked at, those included that it did not want."""
-    scans = [part for part in nodes(plan) if part.get("Relation Name") == "batch" and "Scan" in part["Node Type"]]
+def rows_read(plan: dict[str, Any], table: str = "batch") -> int:
+    """Return how many rows of a table a statement looked at, those included that it did not want."""
+    scans = [part for part in nodes(plan) if part.get("Relation Name") == table and "Scan" in part["Node Type"]]
     kept_and_not = [part["Actual Rows"] + part.get("Rows Removed by Filter", 0) for part in scans]
     return int(sum(rows * part["Actual Loops"] for rows, part in zip(kept_and_not, scans, strict=True)))
 
@@ -145,3 +145,34 @@ def test_what_a_worker_goes_on_with_is_found_without_a_look_at_all_that_is_ready
     [(statement, parameters)] = [one for one in asked.statements if one[0].lstrip().startswith("WITH")]
     with table.begin() as connection:
         assert rows_read(explained(connection, statement, parameters, analyze=True)) < 20
+
+
+PARK = """
+INSERT INTO parked_record (job_id, move_id, batch_id, record_id, reason)
+SELECT :job, :move, :batch, 'r-' || n, 'record ' || n || ' is too large' FROM generate_series(1, 100000) AS n
+"""
+
+
+def test_the_reasons_of_many_parked_records_are_told_by_a_look_at_the_first_ones(database: Database) -> None:
+    """Each look at a job of a million parked records read all of them."""
+    # Given two jobs with 100,000 parked records each
+    table = JobTable(database)
+    for name in ("first", "second"):
+        table.apply(plan_of(planned(name, f"t-{name}")))
+        with table.begin() as connection:
+            connection.execute(sa.text(SMALL), {"job": table.job_id, "kind": "copy", "state": "done"})
+            [row] = connection.execute(sa.text("SELECT id, move_id FROM batch WHERE job_id = :j"), {"j": table.job_id})
+            connection.execute(sa.text(PARK), {"job": table.job_id, "move": row.move_id, "batch": row.id})
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("VACUUM ANALYZE"))
+
+    # When it is asked why those of one are parked
+    with listening(database.engine) as asked, table.begin() as connection:
+        [group] = parked.groups(connection, table.job_id)
+
+    # Then the answer says that it rests on the first ones, and hardly more rows than those were read
+    assert str(group) == f"at least {parked.LOOKED_AT:,} records in second: record … is too large"
+    [(statement, parameters)] = [one for one in asked.statements if "parked_record" in one[0]]
+    with table.begin() as connection:
+        plan = explained(connection, statement, parameters, analyze=True)
+    assert rows_read(plan, "parked_record") <= parked.LOOKED_AT
