@@ -101,6 +101,34 @@ def test_doctor_names_the_queues_that_nobody_serves(open_world: OpenWorld) -> No
     assert "vecfleet worker --queues copy,cleanup" in (check.remedy or "")
 
 
+def room(world: World) -> int:
+    """Return how many wake-ups the one worker may have in hand."""
+    [stats] = (world.fleet.celery.control.inspect(timeout=5).stats() or {}).values()
+    return int(stats["pool"]["max-concurrency"])
+
+
+@pytest.mark.parametrize("pool", ["processes", "threads"])
+def test_autoscale_makes_room_while_wake_ups_wait_and_takes_it_away_again(
+    open_world: OpenWorld, monkeypatch: pytest.MonkeyPatch, pool: str
+) -> None:
+    monkeypatch.setenv("AUTOSCALE_KEEPALIVE", "1")  # Celery's own: so long it keeps room that nobody needs
+    world = open_world()
+    before = world.fill(**{f"n{number}": 12 for number in range(9)})
+    world.emulator.fault(operation="upsert", delay_ms=2_000)
+    world.start_celery("-A", "workers", "worker", "-P", pool, "--autoscale", "4,1")
+    world.start_dispatcher()
+    world.until_all_answer()
+    assert room(world) == 1
+    # When many namespaces wait to be copied, then more are taken at a time
+    job_id = world.apply(world.plan(SMALL))
+    world.until("four batches are worked on at once", lambda: len(world.batches(job_id, BatchState.LEASED)) == 4)
+    world.emulator.no_faults()
+    world.reaches(job_id, JobState.VERIFIED)
+    assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
+    # And with nothing to do it is as small as before
+    world.until("it is small again", lambda: room(world) == 1)
+
+
 @pytest.mark.parametrize("pool", ["processes", "solo", "threads"])
 def test_a_job_is_worked_to_its_end_by_each_pool(open_world: OpenWorld, pool: str) -> None:
     world = open_world()
