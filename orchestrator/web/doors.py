@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 
 from orchestrator.web import pages
 from orchestrator.web.acting import Form
-from orchestrator.web.sessions import MayNotAct, NotSignedIn, Session, ours, proven
+from orchestrator.web.sessions import MayNotAct, NotSignedIn, Session, from_elsewhere, ours, proven
 from orchestrator.web.throttle import TooOften
 from vecfleet.errors import BadInput, NotFound, Refused, VecfleetError
 from vecfleet.tenancy.api.bodies import bounded
@@ -55,9 +55,16 @@ def wants_html(request: Request) -> bool:
 
 
 def _sign_in_first(request: Request) -> Response:
+    """Lead a person to the login, and from there back. For a click on another site that takes a page of ours.
+
+    Browsers send our cookies with no request that another site began, nor with what it is redirected to. They send
+    them from a page of ours: then the login sees the session that there may be, and asks for nothing.
+    """
     if wants_html(request):
-        there = "" if request.url.path == "/" else "?" + urlencode({"then": request.url.path})
-        return RedirectResponse(f"/login{there}", 303)
+        then = "?" + urlencode({"then": request.url.path})
+        if request.method == "GET" and from_elsewhere(request):
+            return pages.page("on_the_way.html", None, {"there": f"/login{then}"})
+        return RedirectResponse("/login" if request.url.path == "/" else f"/login{then}", 303)
     if "authorization" in request.headers:
         detail = "the token that was sent is not known here, or it is one for the API"
         step = "make one that is: vecfleet token create --role operator, or --role viewer to look only"

@@ -77,20 +77,27 @@ def _address(request: Request) -> str:
     return request.client.host if request.client is not None else "nowhere"
 
 
+def _ours(path: str) -> str:
+    # Browsers read `//there` and `/\there` as addresses of other sites.
+    return path if path.startswith("/") and path[1:2] not in ("/", "\\") else "/"
+
+
 def _signing(router: APIRouter, operators: Operators) -> None:
     sessions = operators.sessions
 
     @router.get("/login")
-    def show_login(then: str = "/") -> Response:
-        return pages.page("login.html", None, {"then": then, "trouble": None})
+    def show_login(request: Request, then: str | None = None) -> Response:
+        """Ask for a token, unless the person has a session and was led here from a page: then lead them back."""
+        by_token = "authorization" in request.headers  # may be a guess, which is counted where it is asked with
+        if then is not None and not by_token and sessions.of(request) is not None:
+            return RedirectResponse(_ours(then), 303)
+        return pages.page("login.html", None, {"then": then or "/", "trouble": None})
 
     @router.post("/login")
     def login(request: Request, form: FormOf) -> Response:
         if not ours(request):
             raise MayNotAct("this form does not come from this page", next_step="sign in at /login")
-        then = form.one("then")
-        # Only a path of ours: browsers read `//elsewhere` and `/\elsewhere` as addresses of other sites.
-        there = then if then.startswith("/") and then[1:2] not in ("/", "\\") else "/"
+        there = _ours(form.one("then"))
         response = RedirectResponse(there, 303)
         token = form.one("token").strip()
         if operators.failures.attempt(_address(request), lambda: sessions.sign_in(request, response, token) or None):

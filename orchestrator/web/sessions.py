@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 from itsdangerous import BadData, Signer, URLSafeTimedSerializer
@@ -151,6 +152,15 @@ class Sessions:
 def ours(request: Request) -> bool:
     """Say whether a form was sent from a page of ours, as far as the browser tells."""
     return request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+
+
+def from_elsewhere(request: Request) -> bool:
+    """Say whether a page of another site began this request, as far as the browser tells."""
+    told = request.headers.get("sec-fetch-site")
+    if told is not None:
+        return told == "cross-site"
+    referrer = urlsplit(request.headers.get("referer", "")).hostname  # all that browsers tell without TLS
+    return referrer is not None and referrer != request.url.hostname
 
 
 def proven(session: Session, proof: str) -> bool:

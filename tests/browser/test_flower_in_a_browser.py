@@ -32,7 +32,7 @@ def desk(world: World, open_desk: Any) -> Desk:
 def flower(world: World, desk: Desk) -> Iterator[str]:
     env = world.env | {"WEB_URL": desk.address}
     program = programs.flower(world.folder, env, claim_port(world.folder, "flower")).start()
-    yield f"http://127.0.0.1:{program.port}"
+    yield f"http://localhost:{program.port}"  # another site than the page's: its cookies are not sent at first
     program.stop()
 
 

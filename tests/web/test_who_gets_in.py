@@ -115,6 +115,47 @@ def test_who_looks_at_the_page_is_named_with_the_token(signed_in: Browser, token
     assert f"ana ({token.name})" in page
 
 
+ELSEWHERE = (
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
+    {"Referer": "http://flower.example:5555/"},  # what a browser tells of itself without TLS
+)
+
+
+@pytest.mark.parametrize("told", ELSEWHERE, ids=["by-fetch-metadata", "by-referrer"])
+def test_a_click_on_another_site_leads_to_the_page_without_another_login(
+    signed_in: Browser, told: dict[str, str]
+) -> None:
+    browser = signed_in("operator")
+    held = dict(browser.cookies)
+    # Given that a browser sends our cookies with nothing that another site began
+    browser.cookies.clear()
+    first = browser.get("/jobs/7/batches/12", headers=told)
+    [there] = re.findall(r'http-equiv="refresh" content="0; url=([^"]+)"', first.text)
+    assert there == "/login?then=%2Fjobs%2F7%2Fbatches%2F12" and f'href="{there}"' in first.text
+    # When our own page leads on, with the cookies, then the person arrives
+    browser.cookies.update(held)
+    led = browser.get(there, headers={"Sec-Fetch-Site": "same-origin"})
+    assert (led.status_code, led.headers["location"]) == (303, "/jobs/7/batches/12")
+    # And without a session the login asks for a token, and leads nowhere else
+    browser.cookies.clear()
+    assert 'name="token"' in browser.get(there).text
+    browser.cookies.update(held)
+    assert browser.get("/login?then=//elsewhere.example").headers["location"] == "/"
+    assert 'name="token"' in browser.get("/login").text  # somebody signs in as another person
+    # And the login says of no bearer token whether it is known, for there nobody counts the guesses
+    known = {"Authorization": "Bearer the token of the settings"}
+    assert browser.get("/login?then=/", headers=known).status_code == 200
+
+
+def test_a_form_on_another_site_acts_no_more_than_before(signed_in: Browser) -> None:
+    browser = signed_in("operator")
+    for path in ("/jobs/1/pause", "/logout"):
+        answer = browser.post(path, headers={"Sec-Fetch-Site": "cross-site"})
+        assert answer.status_code == 403
+    cookie = browser.post("/login", data={"token": "the token of the settings"}).headers["set-cookie"]
+    assert "SameSite=strict" in cookie and "HttpOnly" in cookie
+
+
 def test_guessing_at_the_login_is_slow_from_one_address_logged_and_counted(stranger: TestClient) -> None:
     answers = [stranger.post("/login", data={"token": f"guess {n}"}) for n in range(40)]
 
