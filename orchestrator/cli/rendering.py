@@ -97,7 +97,7 @@ _IN_THE_LINE = {
 
 def plan(found: Plan) -> None:
     policies = found.policies
-    say(f"{found.recipe}: {found.source.index} → {found.target.index}", style="bold")
+    say(f"{found.recipe}: {found.source.typed} → {found.target.typed}", style="bold")
     if found.create_target:
         say(creation(found.create_target))
     moves(found)

@@ -164,7 +164,7 @@ def clean_up(
             row = jobs.get(connection, job)
             refusals.clean_up(connection, row)
             sources = moves.of_job(connection, job)
-        say(f"This deletes from the index {row.source.name} what job {job} copied and verified:")
+        say(f"This deletes from the index {row.plan.source.typed} what job {job} copied and verified:")
         say_table(
             ("namespace", ">records", "how"),
             ((move.source, f"{move.written:,}", _how(by_ids or move.keeps_some)) for move in sources),
@@ -204,7 +204,7 @@ def roll_back(
             targets = moves.targets_of_job(connection, job)
         written = counted(totals.written, "record", "records")
         say(
-            f"This deletes from the index {row.target.name} up to {written} that job {job} wrote, "
+            f"This deletes from the index {row.plan.target.typed} up to {written} that job {job} wrote, "
             f"each only if it still is what was written, and {to_be_dropped(targets)}"
         )
         confirm("Delete them?", yes=yes)

@@ -67,7 +67,7 @@ def given(
         "hook": hook,
         "asked_by": who,
         "percent": percent,
-        "job": {"id": job.id, "state": job.state, "source": job.source.name, "target": job.target.name},
+        "job": {"id": job.id, "state": job.state, "source": job.plan.source.typed, "target": job.plan.target.typed},
         "counts": counts,
         "namespaces": namespaces,
     }

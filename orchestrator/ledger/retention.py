@@ -16,6 +16,7 @@ from orchestrator.core.wording import being, in_days
 from orchestrator.ledger import batches
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
+from orchestrator.ledger.ownership import index_of
 
 _DAY_S = 86_400
 _J, _M, _T, _B, _P = t.job.c, t.move.c, t.target.c, t.batch.c, t.parked_record.c
@@ -57,7 +58,7 @@ def ended(connection: sa.Connection, days: float, job_id: int | None = None) -> 
         sa.select(
             _J.id,
             _J.state,
-            _J.source["name"].astext.label("source"),
+            index_of("source").label("source"),
             _J.ended_at,
             counted.c.batches,
             (counted.c.bytes + sa.func.coalesce(tallied.c.bytes, 0)).label("bytes"),

@@ -27,7 +27,7 @@ class MuchLeftBehind(Refused):
     """
 
     def __init__(self, job: Job, count: int, objections: tuple[str, ...]) -> None:
-        self.index, self.count = job.source.name, count
+        self.index, self.count = job.plan.source.typed, count
         super().__init__(
             "; ".join(objections),
             next_step=f"`vecfleet park accept {job.id}` asks for the name of the index",

@@ -69,11 +69,11 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
             return Confirmation(
                 name,
                 "Clean up: delete the old namespaces",
-                f"This deletes from the index {job.source.name} what job {job.id} copied and verified, each record "
-                f"read on both sides once more right before. Way back: {job.way_back}.",
+                f"This deletes from the index {job.plan.source.typed} what job {job.id} copied and verified, each "
+                f"record read on both sides once more right before. Way back: {job.way_back}.",
                 tuple(rows[:_ROWS]),
                 len(rows) - len(rows[:_ROWS]),
-                job.source.name,
+                job.plan.source.typed,
                 "Delete them",
                 against(connection, job, name),
                 ("by_ids", "yes", "Delete record by record, even where a whole namespace could go"),
@@ -95,12 +95,12 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
             return Confirmation(
                 name,
                 "Roll back: remove what the job wrote",
-                f"This deletes from the index {job.target.name} up to {counted(written, 'record', 'records')} that job "
-                f"{job.id} wrote, "
+                f"This deletes from the index {job.plan.target.typed} up to {counted(written, 'record', 'records')} "
+                f"that job {job.id} wrote, "
                 f"each only if it still is what was written, and {to_be_dropped(targets)}",
                 (),
                 0,
-                job.target.name,
+                job.plan.target.typed,
                 "Remove them",
                 against(connection, job, name),
                 ("changed", "keep", "Records that changed since they were written stay; without this, they stop it"),
@@ -182,7 +182,7 @@ def require_typed(parts: Fleet, job_id: int, name: str, typed: str) -> None:
     """Refuse unless what was typed is the name of the index from which this act may take records."""
     with parts.database.begin() as connection:
         job = jobs.get(connection, job_id)
-    wanted = job.target.name if name == "rollback" else job.source.name
+    wanted = job.plan.target.typed if name == "rollback" else job.plan.source.typed
     if typed.strip() != wanted:
         raise Refused(
             f"nothing was changed: what was typed is not {wanted}",

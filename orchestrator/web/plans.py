@@ -90,9 +90,9 @@ def reviewed(parts: Fleet, name: str, digest: str) -> Plan:
 def start(parts: Fleet, name: str, who: str, form: Form) -> int:
     """Start a job from the plan that the person has read; return its number. Raises Refused with every objection."""
     plan = reviewed(parts, name, form.one("digest"))
-    if form.one("typed").strip() != plan.source.index:
+    if form.one("typed").strip() != plan.source.typed:
         raise Refused(
-            f"nothing was started: what was typed is not {plan.source.index}",
+            f"nothing was started: what was typed is not {plan.source.typed}",
             code="other-name-typed",
             next_step="go back, and type the index's name",
         )

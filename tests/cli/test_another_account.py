@@ -11,6 +11,9 @@ from terminal import DIMENSION, Brain, Vecfleet
 from emulator.server import start
 from migrations.plan import read_plan
 from migrations.reversing import way_back
+from orchestrator.bootstrap import Fleet
+from orchestrator.web.acting import require_typed
+from vecfleet.errors import Refused
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone import PineconeStore
 from vecfleet.tenancy import CachedRoutes, FileRoutes, PineconeDelphiClient, Rollout
@@ -227,6 +230,21 @@ def test_a_client_follows_a_route_into_another_account(brain: Brain, eu: Brain, 
     assert eu.store.open(eu.store.describe("brain")).list_ids(name).ids == ["new", "written-new"]
     # And an erasure by the client finds what lies in both
     assert client.erase("ana").records == 4
+
+
+def test_who_deletes_types_the_account_that_is_meant(vecfleet: Vecfleet, brain: Brain, eu: Brain) -> None:
+    # Given a job from one account's index into that of the same name in another
+    eu.write("coach", "c-1", title="one")
+    planned = vecfleet("plan", "stores", "pinecone@eu:brain", "pinecone:brain", "--out", "plan.yaml")
+    assert "pinecone@eu:brain → brain" in planned.out
+    assert vecfleet("apply", "plan.yaml", "--no-backup").code == 0
+    # Then the name that both have permits no deletion from the named one
+    parts = Fleet(Settings.load())
+    with pytest.raises(Refused, match="what was typed is not pinecone@eu:brain"):
+        require_typed(parts, 1, "cleanup", "brain")
+    require_typed(parts, 1, "cleanup", "pinecone@eu:brain")
+    require_typed(parts, 1, "rollback", "brain")
+    parts.database.dispose()
 
 
 def test_an_account_that_is_not_there_is_named(vecfleet: Vecfleet, brain: Brain, eu: Brain) -> None:

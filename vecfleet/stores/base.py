@@ -269,7 +269,6 @@ class Versioned(Protocol):
         """
 
 
-@runtime_checkable
 class Store(Protocol):
     """A store's control plane: its indexes."""
 

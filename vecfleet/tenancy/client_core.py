@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from vecfleet import names
+from vecfleet.connections import PINECONE
 from vecfleet.errors import StoreError, Transient, Unreachable
 from vecfleet.names import Tenant
 from vecfleet.settings import Settings
@@ -47,7 +48,8 @@ class ClientCore(ABC):
         make: Callable[[Settings, str], Any],
     ) -> None:
         self.settings = settings or Settings.load()
-        self.index_name = index_name or self.settings.pinecone_index_name or DEFAULT_INDEX
+        named = index_name or self.settings.pinecone_index_name or DEFAULT_INDEX
+        self.index_name = named.removeprefix(f"{PINECONE}:")  # as routes and certificates spell it
         self.texts = text_options(self.settings)
         self.rollout = rollout
         self.shadow = shadow or ShadowLog()
