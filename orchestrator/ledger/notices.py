@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from orchestrator.core.notices import MAX_ATTEMPTS, Notice, wait_s
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
+from orchestrator.ledger.ownership import index_of
 
 _N, _R, _J, _M, _T, _B = t.notice.c, t.receiver.c, t.job.c, t.move.c, t.target.c, t.batch.c
 _COUNTED = ("planned", "listed", "written", "parked", "left_behind", "deleted")
@@ -132,7 +133,7 @@ def waiting(connection: sa.Connection) -> list[Waiting]:
 def read(connection: sa.Connection, queued: Queued) -> Notice:
     """Return what a notice says, with the names and counts of this moment: an erasure may have renamed a tenant."""
     job = connection.execute(
-        sa.select(_J.state, _J.reason, _J.source["name"].astext, _J.target["name"].astext).where(_J.id == queued.job_id)
+        sa.select(_J.state, _J.reason, index_of("source"), index_of("target")).where(_J.id == queued.job_id)
     ).one()
     namespace, counts = _subject(connection, queued)
     return Notice(

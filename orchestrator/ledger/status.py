@@ -29,7 +29,7 @@ from orchestrator.core.states import (
 from orchestrator.ledger import clients, differences, leadership, moves, parked, rollback, rollout
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
-from vecfleet.connections import full_name
+from orchestrator.ledger.ownership import index_of
 from vecfleet.errors import NotFound
 from vecfleet.stores.base import Usage
 
@@ -127,8 +127,8 @@ def _job_columns() -> sa.Select[Any]:
     plain = [_J[name] for name in JobRow.__dataclass_fields__ if name in _J and name not in ("source", "target")]
     return sa.select(
         *plain,
-        _J.source["name"].astext.label("source"),
-        _J.target["name"].astext.label("target"),
+        index_of("source").label("source"),
+        index_of("target").label("target"),
         _J.plan["source"]["store"].astext.label("source_store"),
         _J.plan["target"]["store"].astext.label("target_store"),
         _J.plan["recipe"].astext.label("recipe"),
@@ -143,8 +143,6 @@ def _job_row(row: sa.Row[Any]) -> JobRow:
     body["resume_to"] = JobState(body["resume_to"]) if body["resume_to"] else None
     body["policies"] = Policies.model_validate(body["policies"])
     body["estimate"] = Estimate.model_validate(body["estimate"])
-    for side in ("source", "target"):
-        body[side] = full_name(body[f"{side}_store"], body[side])
     return JobRow(**body)
 
 
