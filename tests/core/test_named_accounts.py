@@ -9,6 +9,7 @@ from vecfleet.connections import connection, connections
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.pinecone import Accounts
 
 KEY = "pcsk_secret"
 
@@ -28,6 +29,16 @@ def test_an_account_takes_the_place_of_the_default_one(tmp_path: Path) -> None:
     assert (account.pinecone_project, account.pinecone_controller_host, account.pinecone_host) == ("abc", None, None)
     assert Fleet(own).store_named("pinecone@eu").name == "pinecone@eu"
     assert KEY not in repr(account) + repr(connections(own))
+
+
+def test_an_index_is_reached_by_the_private_endpoint_that_its_account_names(tmp_path: Path) -> None:
+    own = settings(tmp_path, f'[eu]\napi_key = "{KEY}"\nhosts = {{ brain = "brain-abc.svc.private.example" }}\n')
+    eu = Accounts(own).store("pinecone@eu")
+    public = "other-abc.svc.example"
+    assert (
+        eu.host(IndexInfo("brain", Kind.DENSE, 8, "cosine", "brain-abc.svc.example")) == "brain-abc.svc.private.example"
+    )
+    assert eu.host(IndexInfo("other", Kind.DENSE, 8, "cosine", public)) == public
 
 
 def test_without_a_file_there_are_none() -> None:

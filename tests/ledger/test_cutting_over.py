@@ -35,8 +35,9 @@ def test_readers_are_not_moved_to_a_target_that_was_written_to_since_its_verdict
 def test_readers_move_step_by_step_and_back(database: Database) -> None:
     table = verified(database, *(f"s{number}" for number in range(8)), dwell_seconds=0)
     sides = []
-    for percent in (5, 25, 50, 100):
+    for percent in (5, 25, 37, 100):  # any whole number, and it is kept to
         found = acts.cut_over(table.database, table.job_id, "ana", percent)
+        assert table.job.cut_over_percent == percent
         sides.append({route.new_namespace for route in found if route.side == "new"})
     assert sides == sorted(sides, key=len) and all(one <= two for one, two in pairwise(sides))
     assert (table.job.state, len(sides[-1])) == (JobState.CUT_OVER, 8)
