@@ -7,7 +7,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from migrations.estimating import Prices
-from migrations.mapping import MetadataMap
+from migrations.mapping import MARK, MetadataMap
 from migrations.plan import Plan, Policies
 from migrations.recipes import Common, ExportOptions, ImportOptions, plan_export, plan_import
 from migrations.reversing import plan_reverse
@@ -16,7 +16,7 @@ from orchestrator.services import acts
 from orchestrator.services import apply as applying
 from tests.stories.emulated import Row, assert_same_index, row
 from tests.stories.world import NOW, WHO, OpenWorld, World
-from vecfleet.enriching import PREVIOUS, SOURCE
+from vecfleet.enriching import SOURCE
 from vecfleet.errors import Refused
 
 pytestmark = pytest.mark.story
@@ -134,7 +134,7 @@ def test_an_import_with_a_metadata_map_is_proven_and_taken_back_byte_for_byte(hy
         assert set(rows) == set(before[name])
         for id, there in rows.items():
             was = dict(before[name][id].metadata)
-            ours = {SOURCE, PREVIOUS}  # what takes the map back
+            ours = {SOURCE, MARK}  # what takes the map back
             told = {key: value for key, value in there.metadata.items() if key not in ours}
             renamed = {"name": was["title"]} if "title" in was else {}
             assert told == {**renamed, **{key: was[key] for key in ("ok",) if key in was}, "env": "prod"}
