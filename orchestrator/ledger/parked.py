@@ -94,10 +94,11 @@ def groups(connection: sa.Connection, job_id: int) -> list[ParkedGroup]:
         _P.accepted_at.is_(None).label("undecided"),
         sa.literal(1).label("records"),
         _P.move_id,
-    ).where(_P.job_id == job_id)
+    ).where(_P.job_id.between(job_id, job_id))
     first_batches = sa.select(
         _B.kind, sa.func.coalesce(_B.error_text, "").label("reason"), sa.true(), _B.size, _B.move_id
-    ).where(_B.job_id == job_id, _B.state == BatchState.PARKED)
+    ).where(_B.job_id.between(job_id, job_id), _B.state == BatchState.PARKED)
+    # `between`, because for one job Postgres would sort by `id` alone, and read all jobs' rows in that order.
     looked_at = sa.union_all(
         first_records.order_by(_P.job_id, _P.id).limit(LOOKED_AT).subquery().select(),
         first_batches.order_by(_B.job_id, _B.id).limit(LOOKED_AT).subquery().select(),

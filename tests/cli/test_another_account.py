@@ -223,7 +223,7 @@ def test_a_client_follows_a_route_into_another_account(brain: Brain, eu: Brain, 
         route = Route("ana", RoutePlace(name, "pinecone@eu:brain"), (RoutePlace("coach"),), twin="coach", side=side)
         routes.write_bytes(write_table(RouteTable(routes=(route,))))
         client.upsert_vectors([(f"written-{side}", [1.0] * DIMENSION)], "ana", "coach")
-        return [hit.id for hit in client.query([1.0] * DIMENSION, "ana", "coach")]
+        return [hit.id for hit in client.query([1.0] * DIMENSION, "ana", "coach").matches]
 
     assert set(led_to("old")) == {"old", "written-old"}
     assert set(led_to("new")) == {"new", "written-new"}
