@@ -16,7 +16,7 @@ from orchestrator.core.redaction import Traces, Words
 from orchestrator.core.states import CHECKING, BatchKind, CheckState
 from orchestrator.ledger import audit, batches, checks, database, differences, erased_ids, erasures, moves, transitions
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.ownership import encodes, index_of
+from orchestrator.ledger.jobs import encodes, index_of
 from vecfleet import names
 from vecfleet.connections import PINECONE
 from vecfleet.digests import Tally

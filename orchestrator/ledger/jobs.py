@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -23,6 +23,7 @@ from orchestrator.ledger import tables as t
 from orchestrator.ledger import transitions
 from orchestrator.ledger.database import NOW
 from vecfleet import __version__, names
+from vecfleet.connections import ACCOUNT
 from vecfleet.errors import BadPlan, NotFound, Refused
 from vecfleet.stores.base import IndexInfo
 
@@ -371,3 +372,15 @@ def may_begin(connection: sa.Connection, job: Job) -> bool:
 def change(connection: sa.Connection, job_id: int, **values: Any) -> None:
     """Set columns of the job's row."""
     connection.execute(sa.update(t.job).where(t.job.c.id == job_id).values(**values))
+
+
+def index_of(side: Literal["source", "target"]) -> sa.ColumnElement[str]:
+    """Return the name of a job's index as `vecfleet.connections.full_name` gives it."""
+    name, store = t.job.c[side]["name"].astext, t.job.c.plan[side]["store"].astext
+    return sa.case((store.startswith(ACCOUNT), store + ":" + name), else_=name)
+
+
+def encodes(side: Literal["source", "target"]) -> sa.ColumnElement[bool]:
+    """Say whether ids in a job's index stand encoded there, while the job knows them decoded."""
+    encoded = sa.func.coalesce(t.job.c.plan["policies"]["encoded_ids"].astext, "") == "true"
+    return sa.and_(encoded, t.job.c.plan[side]["store"].astext.startswith("pinecone"))

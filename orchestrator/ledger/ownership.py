@@ -6,7 +6,7 @@ A name or an id of a look-up may belong to one tenant in one index and to anothe
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -14,26 +14,14 @@ from orchestrator.core import manifests
 from orchestrator.core.states import JobState
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import among
+from orchestrator.ledger.jobs import encodes, index_of
 from vecfleet import names
-from vecfleet.connections import ACCOUNT
 from vecfleet.names import Tenant
 from vecfleet.owners import Owner
 from vecfleet.stores.encoded_ids import encode
 from vecfleet.tenancy.fences import Here
 
 _B, _M, _T, _O, _J, _TALLY = t.batch.c, t.move.c, t.target.c, t.ownership.c, t.job.c, t.batch_tally.c
-
-
-def index_of(side: Literal["source", "target"]) -> sa.ColumnElement[str]:
-    """Return the name of a job's index as `vecfleet.connections.full_name` gives it."""
-    name, store = _J[side]["name"].astext, _J.plan[side]["store"].astext
-    return sa.case((store.startswith(ACCOUNT), store + ":" + name), else_=name)
-
-
-def encodes(side: Literal["source", "target"]) -> sa.ColumnElement[bool]:
-    """Say whether ids in a job's index stand encoded there, while the job knows them decoded."""
-    encoded = sa.func.coalesce(_J.plan["policies"]["encoded_ids"].astext, "") == "true"
-    return sa.and_(encoded, _J.plan[side]["store"].astext.startswith("pinecone"))
 
 
 _OLD, _NEW = index_of("source").label("old"), index_of("target").label("new")

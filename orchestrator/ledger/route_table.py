@@ -10,7 +10,7 @@ from orchestrator.core.following import WITHOUT_CLIENTS
 from orchestrator.core.states import CLEANING, JOB_ENDED, JobState, MoveState
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import among
-from orchestrator.ledger.ownership import index_of
+from orchestrator.ledger.jobs import index_of
 from vecfleet.tenancy.routes import Frozen, Route, RoutePlace, RouteTable
 
 _J, _R, _T, _M = t.job.c, t.route.c, t.target.c, t.move.c

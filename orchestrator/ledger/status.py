@@ -29,7 +29,7 @@ from orchestrator.core.states import (
 from orchestrator.ledger import clients, differences, leadership, moves, parked, rollback, rollout
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
-from orchestrator.ledger.ownership import index_of
+from orchestrator.ledger.jobs import index_of
 from vecfleet.errors import NotFound
 from vecfleet.stores.base import Usage
 

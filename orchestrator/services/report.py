@@ -32,8 +32,7 @@ from vecfleet.errors import BadInput, StoreError
 from vecfleet.stores.base import Kind, Store
 
 NOT_RUN = "not run"
-# The tests named in seed 001's log template.
-QUERY_TEST = "query_performance"
+QUERY_TEST = "query_performance"  # these are named in seed 001's log template
 TESTS = ("twin_deletion", "creator_deletion", "gdpr_compliance", QUERY_TEST)
 # Issues that are shown: enough to see what is wrong. The counts stay exact.
 SHOWN_ISSUES, _FEW_PARKED = 50, 10
