@@ -149,13 +149,16 @@ def test_what_a_worker_goes_on_with_is_found_without_a_look_at_all_that_is_ready
 
 PARK = """
 INSERT INTO parked_record (job_id, move_id, batch_id, record_id, reason)
-SELECT :job, :move, :batch, 'r-' || n, 'record ' || n || ' is too large' FROM generate_series(1, 100000) AS n
+SELECT :job, :move, :batch, 'r-' || n, 'record ' || n || ' is too large' FROM generate_series(1, 5000) AS n
 """
 
 
-def test_the_reasons_of_many_parked_records_are_told_by_a_look_at_the_first_ones(database: Database) -> None:
+def test_the_reasons_of_many_parked_records_are_told_by_a_look_at_the_first_ones(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each look at a job of a million parked records read all of them."""
-    # Given two jobs with 100,000 parked records each
+    # Given two jobs with ten times as many parked records each as a look takes in
+    monkeypatch.setattr(parked, "LOOKED_AT", 500)
     table = JobTable(database)
     for name in ("first", "second"):
         table.apply(plan_of(planned(name, f"t-{name}")))
