@@ -40,7 +40,8 @@ _PYTHON = (*MACHINE, "USER", "LOGNAME", "PYTHON*", "LC_*", "MALLOC_*", "SSL_*")
 _NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "GRPC_*", "PG*")
 _QUEUE = ("redis_url", "broker_url")
 _TELEMETRY = ("otel_exporter_otlp_endpoint", "otel_exporter_otlp_headers", "sentry_dsn")
-_FLEET = ("database_url", *_QUEUE, "pinecone_api_key", "pgvector_url", "pgvector_other_url", *_TELEMETRY)
+_STORES = ("pinecone_api_key", "pgvector_url", "pgvector_other_url", "openai_api_key")
+_FLEET = ("database_url", *_QUEUE, *_STORES, *_TELEMETRY)
 
 
 def _of_the_fleet(*secrets: str) -> tuple[str, ...]:
@@ -155,5 +156,5 @@ def flower(state_dir: Path, env: Mapping[str, str], port: int) -> Program:
 def web(state_dir: Path, env: Mapping[str, str], port: int) -> Program:
     """Make the server of the operator's page, the API and the metrics."""
     command = [*PYTHON, "orchestrator", "serve"]
-    uses = _of_the_fleet("operator_token", "webhook_url", "openai_api_key")
+    uses = _of_the_fleet("operator_token", "webhook_url")
     return Program("web", [*command, f"--port={port}"], state_dir=state_dir, env=env, uses=uses, port=port)

@@ -13,12 +13,12 @@ from vecfleet.settings import Settings
 
 KEY = "a-key-of-somebody"
 STRANGE = ("AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "OPENAI_ADMIN_KEY")
-# Beside what Compose gives: other stores, another broker, and texts that the API embeds.
+# Beside what Compose gives.
 _STORES = {"BROKER_URL", "PGVECTOR_URL", "PGVECTOR_OTHER_URL"}
 GIVEN = {
     "dispatcher": SECRETS["worker"] | _STORES | {"AUDIT_KEY"},  # no command is typed where it runs
     "worker-1": SECRETS["worker"] | _STORES,
-    "web": SECRETS["web"] | _STORES | {"OPENAI_API_KEY"},
+    "web": SECRETS["web"] | _STORES,
     "flower": SECRETS["flower"] | {"BROKER_URL"},
     "emulator": set[str](),
 }
