@@ -26,6 +26,7 @@ PARTS = (
     "queueing",
     "simulation",
     "pgvector",
+    "reembed",
     "tenancy",
     "erasure",
     "check",
