@@ -31,7 +31,7 @@ class Rerank:
 class Question(msgspec.Struct, frozen=True):
     """The object of a search: a vector, a sparse vector, both, or a text if the index embeds texts itself.
 
-    A vector may come as its JSON text (`orjson.Fragment`), made once for several questions.
+    A vector may come as its JSON text (`orjson.Fragment`), made once for several questions. `model` made the vector.
     """
 
     vector: Any = None
@@ -42,6 +42,7 @@ class Question(msgspec.Struct, frozen=True):
     values: bool = False
     metadata: bool = True
     rerank: Rerank | None = None
+    model: str | None = None
 
 
 class Keyed:

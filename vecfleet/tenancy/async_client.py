@@ -15,6 +15,7 @@ from vecfleet.tenancy.client_core import ClientCore, Steps
 from vecfleet.tenancy.fences import Books
 from vecfleet.tenancy.places import Place
 from vecfleet.tenancy.query_metrics import Observe
+from vecfleet.tenancy.question_models import Embed
 from vecfleet.tenancy.requests import Answer, Ask, QueryOptions
 from vecfleet.tenancy.rollout import Rollout
 from vecfleet.tenancy.shadow_reads import ShadowLog
@@ -38,9 +39,10 @@ class DelphiPineconeClient(ClientCore):
         shadow: ShadowLog | None = None,
         serving: Callable[[str], AsyncServing] | None = None,
         books: Books | None = None,
+        embed: Embed | None = None,
     ) -> None:
         make = AsyncPineconeServing if serving is None else lambda _, name: serving(name)
-        super().__init__(index_name, settings, rollout, observe, shadow, make)
+        super().__init__(index_name, settings, rollout, observe, shadow, embed, make)
         self.in_threads = PineconeDelphiClient(index_name, settings=self.settings, rollout=rollout, books=books)
         self.journal = self.in_threads.journal
         self._background: set[asyncio.Task[object]] = set()
@@ -66,6 +68,10 @@ class DelphiPineconeClient(ClientCore):
     async def held(self, creator_id: str, twin_id: str | None = None) -> list[NamespaceInfo]:
         """Return the namespaces that a tenant reads now and has alone, where there are any. Their counts lag."""
         return await asyncio.to_thread(self.in_threads.held, creator_id, twin_id)
+
+    async def model_of(self, creator_id: str, twin_id: str | None = None) -> str | None:
+        """Return the model by which a tenant is asked now, if its route names one: that of vectors to ask with."""
+        return await self._run(self._model_of(requests.tenant_of(creator_id, twin_id)))
 
     # Writing
 

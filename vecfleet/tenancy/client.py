@@ -19,6 +19,7 @@ from vecfleet.tenancy.fences import Books, books_of
 from vecfleet.tenancy.journal import Journal
 from vecfleet.tenancy.places import Place, Side, Where, holds_only
 from vecfleet.tenancy.query_metrics import Observe
+from vecfleet.tenancy.question_models import Embed
 from vecfleet.tenancy.requests import Answer, Ask, QueryOptions
 from vecfleet.tenancy.rollout import Rollout, shared_rollout
 from vecfleet.tenancy.shadow_reads import ShadowLog
@@ -31,9 +32,10 @@ class PineconeDelphiClient(ClientCore):
 
     Without a `rollout` every tenant has its own namespace. With one, the tenant's route names the side it uses.
     `observe` is called with every query, `shadow` with every query asked of both sides. `books` keep the fence of an
-    erasure (default: those that VECFLEET_FENCE names). On a dual route the client writes to both sides; its `journal`,
-    under VECFLEET_HOME, holds the records that one side is still owed. May be shared by threads and carried over a
-    fork.
+    erasure (default: those that VECFLEET_FENCE names). `embed` makes the vector of a question's text by the model of a
+    route (default: as this environment reaches that model). On a dual route the client writes to both sides; its
+    `journal`, under VECFLEET_HOME, holds the records that one side is still owed. May be shared by threads and carried
+    over a fork.
     """
 
     def __init__(
@@ -46,9 +48,10 @@ class PineconeDelphiClient(ClientCore):
         shadow: ShadowLog | None = None,
         serving: Callable[[str], Serving] | None = None,
         books: Books | None = None,
+        embed: Embed | None = None,
     ) -> None:
         make = PineconeServing if serving is None else lambda _, name: serving(name)
-        super().__init__(index_name, settings, rollout, observe, shadow, make)
+        super().__init__(index_name, settings, rollout, observe, shadow, embed, make)
         self._threads = PerProcess(lambda: ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="twins"))
         self._accounts = Accounts(self.settings)
         self._indexes: dict[str, PerProcess[Index]] = {}
@@ -70,6 +73,14 @@ class PineconeDelphiClient(ClientCore):
         places = self._run(self._where(requests.tenant_of(creator_id, twin_id))).reads
         infos = (self._index(place).namespace(place.namespace) for place in places if holds_only(place))
         return [info for info in infos if info is not None]
+
+    def model_of(self, creator_id: str, twin_id: str | None = None) -> str | None:
+        """Return the model by which a tenant is asked now, if its route names one: that of vectors to ask with."""
+        return self._run(self._model_of(requests.tenant_of(creator_id, twin_id)))
+
+    def has_models(self, creator_id: str) -> bool:
+        """Say whether any route of a creator names a model: its questions are then asked by text."""
+        return self.rollout is not None and self.rollout.has_models(creator_id)
 
     @property
     def data(self) -> Index:

@@ -10,20 +10,23 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from vecfleet import names
+from vecfleet import logs, names
 from vecfleet.connections import PINECONE
-from vecfleet.errors import StoreError, Transient, Unreachable
+from vecfleet.errors import BadInput, StoreError, Transient, Unreachable
 from vecfleet.names import Tenant
 from vecfleet.settings import Settings
 from vecfleet.stores.serving import Filter, Hit, Question
 from vecfleet.tenancy import journal, requests, writing
 from vecfleet.tenancy.journal import Journal
 from vecfleet.tenancy.options import DEFAULT_INDEX, text_options
-from vecfleet.tenancy.places import Place, Side, Where, admitted
+from vecfleet.tenancy.places import Place, RecordModel, Side, Where, admitted
 from vecfleet.tenancy.query_metrics import Observe, QueryMetrics
+from vecfleet.tenancy.question_models import Embed, by_vector, embedding_by, may_ask_other, model_to_ask
 from vecfleet.tenancy.requests import Answer, Ask, QueryOptions
 from vecfleet.tenancy.rollout import Rollout
 from vecfleet.tenancy.shadow_reads import ShadowLog
+
+log = logs.get_logger("vecfleet.tenancy")
 
 T = TypeVar("T")
 Steps = Generator[Any, Any, T]
@@ -45,9 +48,11 @@ class ClientCore(ABC):
         rollout: Rollout | None,
         observe: Observe | None,
         shadow: ShadowLog | None,
+        embed: Embed | None,
         make: Callable[[Settings, str], Any],
     ) -> None:
         self.settings = settings or Settings.load()
+        self._embed = embed or embedding_by(self.settings)
         named = index_name or self.settings.pinecone_index_name or DEFAULT_INDEX
         self.index_name = named.removeprefix(f"{PINECONE}:")  # as routes and certificates spell it
         self.texts = text_options(self.settings)
@@ -105,6 +110,11 @@ class ClientCore(ABC):
             yield self._blocking(lambda: routes.refresh(to_write=to_write))
         where = self.rollout.where(tenant.creator, tenant.twin, to_write=to_write, own_index=self.index_name)
         return admitted(where)
+
+    def _model_of(self, tenant: Tenant) -> Steps[str | None]:
+        where = yield from self._where(tenant)
+        model = where.reads[0].model
+        return model.name if model is not None else None
 
     # Writing
 
@@ -198,17 +208,20 @@ class ClientCore(ABC):
         tenant = requests.tenant_of(creator_id, twin_id)
         question = requests.question_of(self.texts, vector, top_k, filter, include_metadata, **options)
         where = yield from self._where(tenant)
+        asked = yield from self._in_model(where.reads, question)
         started = time.perf_counter()
         try:
-            hits = yield from self._best(tenant, where.reads, question)
+            hits = yield from self._best(tenant, where.reads, asked)
         except (StoreError, Unreachable) as error:
             took_ms = self._tell(where, question, started, [], type(error).__name__)
-            if not (isinstance(error, Transient) and requests.may_fall_back(where, self.rollout)):
+            may_fall_back = requests.may_fall_back(where, self.rollout) and may_ask_other(where, question)
+            if not (isinstance(error, Transient) and may_fall_back):
                 raise
             self.shadow.record(where.job, took_ms, True, None)
-            return Answer((yield from self._best(tenant, where.other, question)), where.other[0].namespace)
+            asked = yield from self._in_model(where.other, question)
+            return Answer((yield from self._best(tenant, where.other, asked)), where.other[0].namespace)
         took_ms = self._tell(where, question, started, hits, None)
-        if where.other and self.shadow.drawn(where.shadow_share):
+        if where.other and may_ask_other(where, question) and self.shadow.drawn(where.shadow_share):
             self._in_background(self._compare(where, question, hits, took_ms))
         return Answer(hits, where.reads[0].namespace)
 
@@ -225,16 +238,26 @@ class ClientCore(ABC):
         creator = requests.tenant_of(creator_id, None).creator
         question = requests.question_of(self.texts, vector, top_k, filter, include_metadata, **options)
         every = twin_ids if twin_ids is not None else (yield self.list_creator_twins(creator))
-        sent = requests.sent_often(question)
+        sent: dict[RecordModel | None, Question] = {}
         asks: list[Ask] = []
         for twin in requests.twins_of(creator, every):
             where = yield from self._where(twin)
-            asks += requests.asks_of(twin, where.reads, sent)
+            model = where.reads[0].model
+            if model not in sent:
+                sent[model] = requests.sent_often((yield from self._in_model(where.reads, question)))
+            asks += requests.asks_of(twin, where.reads, sent[model])
         return (yield from self._merged(asks, top_k, include_metadata))
 
     @abstractmethod
     def list_creator_twins(self, creator_id: str) -> Any:
         """Return the creator's twins that have a namespace, or a route, sorted."""
+
+    def _in_model(self, places: Sequence[Place], question: Question) -> Steps[Question]:
+        """Return the question as these places are asked: in the model of their records, where their route names it."""
+        model = model_to_ask(places, question)
+        if model is None:
+            return question
+        return by_vector(question, (yield self._blocking(self._embed, model, question.text)))
 
     def _best(
         self, tenant: Tenant, places: Sequence[Place], question: Question, *, apart: bool = False
@@ -256,10 +279,15 @@ class ClientCore(ABC):
 
     def _compare(self, where: Where, question: Question, hits: Sequence[Hit], took_ms: float) -> Steps[None]:
         """Ask the other side the same question, and note how the new side compares with the old one."""
+        try:
+            asked = yield from self._in_model(where.other, question)
+        except (BadInput, StoreError, Unreachable) as error:  # of the model, and no evidence about a side
+            log.warning("a shadow read is left out: its question is not embedded", why=type(error).__name__)
+            return
         started = time.perf_counter()
         failed, others = False, list[Hit]()
         try:
-            others = yield from self._best(where.tenant, where.other, question, apart=True)
+            others = yield from self._best(where.tenant, where.other, asked, apart=True)
         except (StoreError, Unreachable):
             failed = True
         requests.note_shadow(self.shadow, where, hits, took_ms, others, (time.perf_counter() - started) * 1000, failed)

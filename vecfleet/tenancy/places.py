@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from math import inf
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from vecfleet import names
 from vecfleet.enriching import Conflict, additions, enriched
@@ -27,12 +27,20 @@ class TenantIsolationError(Refused):
     """Access denied: it belongs to another tenant, or its owner is not known."""
 
 
+class RecordModel(NamedTuple):
+    """The embedding model of a place's records, as plans name it, and the dimension that it is asked for."""
+
+    name: str
+    dimension: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A namespace of an index (None: the client's own). `shared`: records of more than one tenant are there.
 
     `owned` says that this tenant is known to be the only one there: by the name of the namespace, or by its route.
     `built` says that the namespace was built from this tenant's own ids: nothing there needs a filter or a second look.
+    `model` None: the application knows by which model its records are embedded.
     """
 
     namespace: str
@@ -40,6 +48,7 @@ class Place:
     shared: bool = False
     owned: bool = True
     built: bool = False
+    model: RecordModel | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,8 +156,9 @@ def may_fall_back(where: Where, rollout: Rollout | None) -> bool:
 class QueryOptions(TypedDict, total=False):
     """Further arguments of a query, by name.
 
-    `query_vector` is another name of `vector`; `text` searches an index that embeds texts itself; `rerank` False leaves
-    out the reranker that the settings name.
+    `query_vector` is another name of `vector`; `text` is embedded by the model that the tenant's route names, else by
+    an index that embeds texts itself; `model` made the vector; `rerank` False leaves out the reranker that the settings
+    name.
     """
 
     query_vector: Any
@@ -165,6 +166,7 @@ class QueryOptions(TypedDict, total=False):
     sparse_vector: Any
     include_values: bool
     rerank: bool | None
+    model: str | None
 
 
 def question_of(
@@ -179,6 +181,7 @@ def question_of(
     sparse_vector: Any = None,
     include_values: bool = False,
     rerank: bool | None = None,
+    model: str | None = None,
 ) -> Question:
     """Return one question from either spelling of its arguments. Raises BadInput for none, or for two at once."""
     if vector is not None and query_vector is not None:
@@ -188,7 +191,7 @@ def question_of(
         raise BadInput("a search needs a vector or a text, and not both", next_step="give `vector` or `text`")
     if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= MAX_TOP_K:
         raise BadInput(f"`top_k` must be from 1 to {MAX_TOP_K:,}", next_step="ask for 10")
-    model = options.reranker if rerank is not False else None
+    reranker = options.reranker if rerank is not False else None
     return Question(
         vector=_listed(wanted),
         sparse=sparse_vector,
@@ -197,7 +200,8 @@ def question_of(
         filter=filter,
         values=include_values,
         metadata=include_metadata,
-        rerank=Rerank(model, options.field) if text is not None and model else None,
+        rerank=Rerank(reranker, options.field) if text is not None and reranker else None,
+        model=model,
     )
 
 

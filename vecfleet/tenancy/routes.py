@@ -12,21 +12,27 @@ from dataclasses import replace
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace as replace_struct
 
 from vecfleet import names
 from vecfleet.errors import BadInput
 from vecfleet.names import Tenant
-from vecfleet.tenancy.places import Place, Side, is_shared
+from vecfleet.tenancy.places import Place, RecordModel, Side, is_shared
 
 TABLE_VERSION: Literal[1] = 1
 
 
 class RoutePlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A namespace of an index (None: the client's own). `shared`: other tenants have records there too."""
+    """A namespace of an index (None: the client's own). `shared`: other tenants have records there too.
+
+    `model` and `dimension`: by which its records are embedded (None: as the application knows).
+    """
 
     namespace: str
     index: str | None = None
     shared: bool = False
+    model: str | None = None
+    dimension: int | None = None
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -91,6 +97,19 @@ def read_table(text: bytes) -> RouteTable:
 
 def write_table(table: RouteTable) -> bytes:
     return _ENCODER.encode(table)
+
+
+def without_models(table: RouteTable) -> RouteTable:
+    """Return the table for clients from before routes named models, which refuse a table with them."""
+    routes = [
+        replace_struct(
+            route,
+            old=tuple(replace_struct(place, model=None, dimension=None) for place in route.old),
+            new=replace_struct(route.new, model=None, dimension=None),
+        )
+        for route in table.routes
+    ]
+    return replace_struct(table, routes=tuple(routes))
 
 
 def share_of(namespace: str, salt: str) -> float:
@@ -160,7 +179,8 @@ class Resolved:
     def _place(self, place: RoutePlace, own_index: str | None) -> Place:
         marked = any(key in self._marked for key in _spellings(place, own_index))
         shared = marked or is_shared(place.namespace) or len(self._tenants_in(place, own_index)) > 1
-        return Place(place.namespace, place.index, shared)
+        model = RecordModel(place.model, place.dimension) if place.model is not None else None
+        return Place(place.namespace, place.index, shared, model=model)
 
     def _tenants_in(self, place: RoutePlace, own_index: str | None) -> set[Tenant]:
         """Return the tenants with this place in a route: all of them if they are none or one, else some."""

@@ -86,12 +86,12 @@ def delphi_router(
     def tenants() -> PineconeDelphiClient:
         return client if client is not None else get_delphi_client()
 
-    def question(asked: Search | CrossTwinSearch) -> dict[str, Any]:
-        """Return the vector or the text, as the client takes it."""
+    def question(asked: Search | CrossTwinSearch, creator: str) -> dict[str, Any]:
+        """Return the vector or the text, as the client takes it: it embeds by the models that routes name."""
         shared = {"top_k": asked.top_k, "filter": asked.filter, "include_metadata": asked.include_metadata}
         if asked.query is None:
             return {"vector": asked.vector, **shared}
-        if tenants().texts.integrated:
+        if tenants().texts.integrated or tenants().has_models(creator):
             return {"text": asked.query, **shared}
         return {"vector": embed_one(embedder or openai_embedder(tenants().settings), asked.query), **shared}
 
@@ -112,14 +112,14 @@ def delphi_router(
     def search(asked: Search, guard: Asker) -> Answer:
         """Search one twin, or the creator-wide namespace."""
         creator = _creator(guard, asked.creator_id)
-        result = tenants().query(creator_id=creator, twin_id=asked.twin_id, **question(asked))
+        result = tenants().query(creator_id=creator, twin_id=asked.twin_id, **question(asked, creator))
         return answer(guard, creator, asked.twin_id, result.matches)
 
     @router.post("/search-cross-twin", responses=documented(400))
     def search_cross_twin(asked: CrossTwinSearch, guard: Asker) -> Answer:
         """Search several of a creator's twins at once."""
         creator = _creator(guard, asked.creator_id)
-        hits = tenants().query_across_twins(creator_id=creator, twin_ids=asked.twin_ids, **question(asked))
+        hits = tenants().query_across_twins(creator_id=creator, twin_ids=asked.twin_ids, **question(asked, creator))
         return answer(guard, creator, None, hits)
 
     @router.get("/twins")

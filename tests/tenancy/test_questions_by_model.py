@@ -1,0 +1,155 @@
+"""Routes that name the model of each side: a question is asked in the model of the records that it asks."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from tests.tenancy.conftest import MakeIndex
+from tests.tenancy.told import Clock, Told
+from vecfleet.embedders import LocalEmbedder
+from vecfleet.errors import BadInput, Unavailable
+from vecfleet.settings import Settings
+from vecfleet.tenancy import CachedRoutes, DelphiPineconeClient, PineconeDelphiClient, Rollout
+from vecfleet.tenancy.api import delphi_router
+from vecfleet.tenancy.places import RecordModel
+
+TWIN: dict[str, Any] = {"creator_id": "ana", "twin_id": "coach"}
+NAMESPACE = "creator_ana_twin_coach"
+OLD, NEW = "openai/old", "openai/new"
+# Each record has the vector of its text, by either model: `sleep` lies along one axis, `bread` along another.
+AXES = {(OLD, "sleep"): 0, (OLD, "bread"): 1, (NEW, "sleep"): 2, (NEW, "bread"): 3}
+DIMENSIONS = {OLD: 8, NEW: 4}
+
+
+def vector(model: str, text: str) -> list[float]:
+    return [float(place == AXES[model, text]) for place in range(DIMENSIONS[model])]
+
+
+class Asked:
+    """Embeds questions, and notes by which model."""
+
+    def __init__(self) -> None:
+        self.by: list[str] = []
+
+    def __call__(self, model: RecordModel, text: str) -> list[float]:
+        assert model.dimension == DIMENSIONS[model.name]
+        self.by.append(model.name)
+        return vector(model.name, text)
+
+
+class Tenancy:
+    """A tenant in two indexes of different models, and the client that follows its route."""
+
+    def __init__(self, make_index: MakeIndex) -> None:
+        self.indexes = {OLD: make_index("old-model", 8), NEW: make_index("new-model", 4)}
+        for model, index in self.indexes.items():
+            records = [{"id": text, "values": vector(model, text)} for text in ("sleep", "bread")]
+            PineconeDelphiClient(index).upsert_vectors(records, **TWIN)
+        self.told, self.clock, self.embed = Told(routes=[self.route("old")]), Clock(), Asked()
+        self.rollout = Rollout(CachedRoutes(self.told, 5.0, 60.0, self.clock), flag=False)
+        self.client = PineconeDelphiClient(self.indexes[OLD], rollout=self.rollout, embed=self.embed)
+
+    def route(self, side: str, **more: Any) -> dict[str, Any]:
+        places = {
+            model: {"namespace": NAMESPACE, "index": index, "model": model, "dimension": DIMENSIONS[model]}
+            for model, index in self.indexes.items()
+        }
+        return {"creator": "ana", "twin": "coach", "old": [places[OLD]], "new": places[NEW], "side": side, **more}
+
+    def cut_over(self, **table: Any) -> None:
+        self.told.table = {"routes": [self.route("new")], **table}
+        self.clock.now += 5.0
+
+
+@pytest.fixture
+def tenancy(make_index: MakeIndex, environment: Settings) -> Iterator[Tenancy]:
+    yield Tenancy(make_index)
+
+
+def test_a_text_is_embedded_by_the_model_of_the_side_that_the_route_names(tenancy: Tenancy) -> None:
+    assert tenancy.client.model_of(**TWIN) == OLD
+    assert [hit.id for hit in tenancy.client.query(text="bread", top_k=1, **TWIN).matches] == ["bread"]
+    # When the readers move, then the same question is asked in the other model, of the other dimension
+    tenancy.cut_over()
+    assert tenancy.client.model_of(**TWIN) == NEW
+    assert [hit.id for hit in tenancy.client.query(text="bread", top_k=1, **TWIN).matches] == ["bread"]
+    across = tenancy.client.query_across_twins(text="sleep", creator_id="ana", twin_ids=["coach"], top_k=1)
+    assert [hit.id for hit in across] == ["sleep"]
+    assert tenancy.embed.by == [OLD, NEW, NEW]
+
+
+def test_so_it_is_for_coroutines(tenancy: Tenancy) -> None:
+    async def ask() -> tuple[str | None, list[str]]:
+        async with DelphiPineconeClient("old-model", rollout=tenancy.rollout, embed=tenancy.embed) as client:
+            found = await client.query(text="bread", top_k=1, **TWIN)
+            return await client.model_of(**TWIN), [hit.id for hit in found.matches]
+
+    tenancy.cut_over()
+    assert asyncio.run(ask()) == (NEW, ["bread"])
+
+
+def test_a_shadow_read_asks_each_side_in_its_own_model(tenancy: Tenancy) -> None:
+    tenancy.told.table = {"routes": [tenancy.route("old", job=7)], "shadow_share": 1.0}
+    tenancy.client.query(text="sleep", top_k=1, **TWIN)
+    tenancy.client._threads.get().shutdown()  # waits for what goes on in the background
+    evidence = tenancy.client.shadow.seen()[7]
+    assert (evidence.queries, evidence.errors, evidence.mean_overlap) == (1, 0, 1.0)
+    assert tenancy.embed.by == [OLD, NEW]
+
+
+def test_a_vector_must_be_of_the_model_that_it_is_compared_with(tenancy: Tenancy) -> None:
+    tenancy.cut_over(shadow_share=1.0)
+    for other in (None, OLD):
+        with pytest.raises(BadInput, match=f"the records of '{NAMESPACE}' are embedded by {NEW}") as refused:
+            tenancy.client.query(vector=vector(NEW, "sleep"), model=other, **TWIN)
+        assert "ask by `text`" in (refused.value.next_step or "")
+    found = tenancy.client.query(vector=vector(NEW, "sleep"), model=NEW, top_k=1, **TWIN).matches
+    # Then it asks its own side alone: no shadow read compares it with vectors of another model
+    assert [hit.id for hit in found] == ["sleep"]
+    assert tenancy.client.shadow.seen() == {}
+
+
+def test_a_side_of_an_unknown_model_is_asked_no_text_that_was_meant_for_another(tenancy: Tenancy) -> None:
+    unknown = {"old": [{"namespace": NAMESPACE, "index": tenancy.indexes[OLD]}]}
+    tenancy.told.table = {"routes": [tenancy.route("new", job=7, **unknown)], "shadow_share": 1.0}
+    assert tenancy.client.query(text="sleep", top_k=1, **TWIN).matches
+    assert tenancy.client.shadow.seen() == {} and tenancy.embed.by == [NEW]
+
+
+def test_a_model_that_is_away_is_no_evidence_against_a_side(tenancy: Tenancy) -> None:
+    def embed(model: RecordModel, text: str) -> list[float]:
+        if model.name == NEW:
+            raise Unavailable("the embedder cannot be reached")
+        return vector(model.name, text)
+
+    client = PineconeDelphiClient(tenancy.indexes[OLD], rollout=tenancy.rollout, embed=embed)
+    tenancy.told.table = {"routes": [tenancy.route("old", job=7)], "shadow_share": 1.0}
+    assert client.query(text="sleep", top_k=1, **TWIN).matches
+    client._threads.get().shutdown()
+    assert client.shadow.seen() == {}
+
+
+def test_the_api_embeds_a_query_by_the_model_of_the_route(tenancy: Tenancy) -> None:
+    tenancy.cut_over()
+    app = FastAPI()
+    app.include_router(delphi_router(tenancy.client, user=lambda: {"id": "u1", "creator_id": "ana"}))
+    answer = TestClient(app).post("/delphi/search", json={"twin_id": "coach", "query": "bread", "top_k": 1})
+    assert [match["id"] for match in answer.json()["matches"]] == ["bread"], answer.text
+
+
+def test_the_models_of_the_environment_embed_unless_the_application_does(
+    make_index: MakeIndex, environment: Settings
+) -> None:
+    index = make_index("local-model", 64)
+    texts = ["how much sleep is healthy", "what goes into a sourdough starter"]
+    vectors = LocalEmbedder().embed(texts, 64)
+    records = [{"id": text, "values": values} for text, values in zip(texts, vectors, strict=True)]
+    PineconeDelphiClient(index).upsert_vectors(records, **TWIN)
+    place = {"namespace": NAMESPACE, "index": index, "model": "local/wordllama", "dimension": 64}
+    told = Told(routes=[{"creator": "ana", "twin": "coach", "new": place, "side": "new"}])
+    client = PineconeDelphiClient(index, rollout=Rollout(CachedRoutes(told, 5.0, 60.0, Clock()), flag=False))
+    assert [hit.id for hit in client.query(text="hours of sleep", top_k=1, **TWIN).matches] == texts[:1]
