@@ -47,7 +47,7 @@ def rename(
         for move in moves
     )
     return Assignment(
-        moves=[_owned(move) for move in moves] if enrich else moves,
+        moves=[owned(move) for move in moves] if enrich else moves,
         left_alone=sorted(set(namespaces) - set(templates)),
         enrich=enrich,
     )
@@ -57,8 +57,8 @@ def _split(template: Template) -> str | None:
     return template.text if template.name is None else None
 
 
-def _owned(move: PlannedMove) -> PlannedMove:
-    """Return the move with the owner of its target, if the target has a tenant's name."""
+def owned(move: PlannedMove) -> PlannedMove:
+    """Return the move with the owner of its target, if the target has a tenant's name: its readers follow a route."""
     owner = owner_named(move.to) if move.to is not None else None
     return move.model_copy(update={"creator": owner.creator, "twin": owner.twin}) if owner is not None else move
 

@@ -21,6 +21,7 @@ from migrations.rechecking import check_plan, survey_again
 from migrations.renaming import Naming, choose
 from migrations.routing import ByKey, Ownership, Router
 from migrations.survey import COMPARE_UP_TO, CommonIds, HeldNamespace, Survey, Surveyor, common_ids
+from migrations.texts import TextRows, texts_of
 from vecfleet.errors import BadPlan
 from vecfleet.records import FLOAT32_BYTES
 from vecfleet.stores.base import IndexInfo, Kind, Limits, ReadNodes, Store
@@ -53,7 +54,8 @@ ANALYZE_UP_TO = 10_000
 class Common:
     """Options of every recipe. `skip`: globs of source namespaces to leave alone; `only`: leave all others alone.
 
-    `naming`: the rules for new names of source namespaces.
+    `naming`: the rules for new names of source namespaces. `texts`: the rows with the texts of a plan that embeds, if
+    its records do not hold them.
     """
 
     policies: Policies = field(default_factory=Policies)
@@ -65,6 +67,7 @@ class Common:
     schema_from: str | None = None
     monthly_queries: int = MONTHLY_QUERIES
     namespace_quota: int = checks.NAMESPACE_QUOTA
+    texts: TextRows | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +226,9 @@ def plan_surveyed(
     findings.add(checks.check_map(moves, policies))
     findings.add(checks.check_ids(moves, survey, policies, surveyor.at_target.store.name))
     if embedding is not None:
-        findings.add(check_embedding(embedding, survey, moves, policies, surveyor.sample(survey)))
+        sample = surveyor.sample(survey)
+        texts = texts_of(embedding, common.texts, sample)
+        findings.add(check_embedding(embedding, survey, moves, policies, sample, texts))
     findings.add(_compare_ids(surveyor, survey, moves, policies))
     if snapshot is not None:
         findings.warnings += snapshot.warnings

@@ -6,16 +6,16 @@ from datetime import datetime
 
 from migrations import embedding_cost
 from migrations.between import TABLES, halves, tables_of
-from migrations.embedding import Embedding
+from migrations.embedding import Embedding, NoText
 from migrations.estimating import LIVE_SHARE
 from migrations.idsources import IdSources
-from migrations.index import new_index, require_nothing_asked
+from migrations.index import new_index, owned, require_nothing_asked
 from migrations.plan import NewIndex, Plan, TextCost
 from migrations.recipes import Common, plan_surveyed
 from migrations.survey import Surveyor
+from migrations.texts import texts_of
 from vecfleet.embedders import EmbeddingModel
 from vecfleet.errors import BadPlan
-from vecfleet.records import Record
 from vecfleet.stores.base import Store
 
 
@@ -47,6 +47,11 @@ def plan_reembed(store: Store, into: Store, options: ReembedOptions, *, model: E
             f"{options.source!r} is both the source and the target: the vectors of an index are of one model",
             next_step="name another index for the new vectors; it is created where it is absent",
         )
+    if options.embedding.integrated and not into.name.startswith("pinecone"):
+        raise BadPlan(
+            f"{options.target!r} is no index of Pinecone, and only those embed texts themselves",
+            next_step="leave --integrated out: the workers embed, and write vectors",
+        )
     in_tables = into.name in TABLES
     if in_tables:
         require_nothing_asked(options.new, "a schema of Postgres")
@@ -59,13 +64,21 @@ def plan_reembed(store: Store, into: Store, options: ReembedOptions, *, model: E
     warnings = halves(made, into, common) if in_tables else []
     plan = plan_surveyed("reembed", surveyor, survey, None, common, now, options.target, create)
     warnings += tables_of(plan) if in_tables else []
-    cost = _cost(model, options.embedding, surveyor.sample(survey), plan)
+    texts = texts_of(options.embedding, common.texts, surveyor.sample(survey))
+    cost = _cost(model, options.embedding, texts, plan)
+    cap = options.embedding.dollars_cap
+    if cap is not None and cost.dollars > cap:
+        warnings.append(
+            f"the texts are expected to cost ${cost.dollars:,.2f}, and the job pauses before ${cap:,.2f}: raise "
+            "--dollars-cap, or raise the budget of the job when it pauses"
+        )
     estimate = plan.estimate.model_copy(update={"embedding": cost})
-    return plan.model_copy(update={"warnings": (*plan.warnings, *warnings), "estimate": estimate}).sealed()
+    changes = {"warnings": (*plan.warnings, *warnings), "estimate": estimate, "moves": tuple(map(owned, plan.moves))}
+    return plan.model_copy(update=changes).sealed()
 
 
-def _cost(model: EmbeddingModel, embedding: Embedding, sample: Sequence[Record], plan: Plan) -> TextCost:
-    texts = [text for record in sample if isinstance(text := embedding.text_of(record.metadata), str)]
+def _cost(model: EmbeddingModel, embedding: Embedding, sample: Sequence[str | NoText], plan: Plan) -> TextCost:
+    texts = [text for text in sample if isinstance(text, str)]
     records = round(plan.records * len(texts) / len(sample)) if sample else 0
     share = 1.0 if plan.policies.exclusive else LIVE_SHARE
     cost = embedding_cost.estimate(model, texts, records, share=share, cut=embedding.too_long == "cut")

@@ -40,15 +40,15 @@ class EmbeddingService:
         self.shortens = True
         self.most_tokens = 1_000  # of a text: one a word
         self.headers: dict[str, str] = {}
-        self.faults: list[Fault] = []
+        self.faults: list[Fault | None] = []  # None: an answer as it should be
         self.only: str | None = None  # the one model that it knows, if set
         self.url = ""
         self._open = threading.Event()
         self._open.set()
         self._arrived = threading.Condition()
 
-    def fail(self, *faults: Fault, times: int = 1) -> None:
-        """Answer the next requests with these, each so many times."""
+    def fail(self, *faults: Fault | None, times: int = 1) -> None:
+        """Answer the next requests with these, each so many times; None is an answer as it should be."""
         self.faults += [fault for fault in faults for _ in range(times)]
 
     @contextmanager

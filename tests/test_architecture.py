@@ -288,6 +288,7 @@ STATEMENTS_ELSEWHERE = {
     "orchestrator/doctor.py": "asks the server for its version, clock and session",
     "orchestrator/schema.py": "takes the lock under which the schema is upgraded",
     "migrations/postgres_rows.py": "reads the user's own tables for the ownership look-up",
+    "migrations/texts.py": "reads the user's own table of texts",
 }
 
 

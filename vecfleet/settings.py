@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     openai_base_url: str = "https://api.openai.com/v1"
     embedding_model: str = "text-embedding-3-large"
     embedding_cache_bytes: Annotated[int, Field(ge=0)] = 2_000_000_000
+    texts_database_url: Annotated[SecretStr, AfterValidator(_by_psycopg)] | None = None
 
     use_delphi_namespaces: bool = False
     use_pinecone_serverless: bool = False

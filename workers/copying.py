@@ -50,7 +50,7 @@ def copy_batch(work: Work) -> CopyOutcome:
     versions = versions_of(work)  # before the records: what is written in between is of another version
     if rewrite is None and is_unchanged(work, versions):
         return CopyOutcome(unchanged=True)
-    if work.embeddings is not None:
+    if work.embeddings is not None and not work.leaves_embedding:
         work.embeddings.require_soon()
     records, gone = _fetch(work)
     keeps = work.job.passes == 1 and rewrite is not None and rewrite.lacks(gone)

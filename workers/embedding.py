@@ -8,6 +8,7 @@ them. Later: nothing is lost.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Literal
 
 import sqlalchemy as sa
@@ -95,9 +96,9 @@ class _Run:
 
 
 class Embeddings:
-    """The vectors of the texts of one batch. `most_dollars`: the job may be billed for no more, all batches together.
-
-    `kept`: vectors are kept for the fleet. Those of the local model never are: making them again is as quick.
+    """The vectors of the texts of one batch. `most_dollars`: the job may be billed for no more, all batches together;
+    it grows with the job's `budget_factor`. `kept`: vectors are kept for the fleet. Those of the local model never are:
+    making them again is as quick.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Embeddings:
         *,
         too_long: TooLong = "park",
         most_dollars: float | None = None,
+        budget_factor: float = 1.0,
         kept: bool = True,
     ) -> None:
         self._database = database
@@ -119,6 +121,7 @@ class Embeddings:
         self._reserve_s = reserve_s
         self._cut = too_long == "cut"
         self._most_dollars = most_dollars
+        self._budget_factor = budget_factor
         self._kept = kept and not model.card.is_local
         self._is_sound = False  # whether the model has embedded anything for us
         scope = f"{self._card.endpoint or self._card.provider}:{self._card.model}"
@@ -299,10 +302,11 @@ class Embeddings:
             return
         billed = self._card.dollars(embeddings.billed_at_most(connection, self._lease.job_id) + tokens)
         if billed > self._most_dollars:
-            job = self._lease.job_id
+            job, times = self._lease.job_id, max(2, ceil(billed / self._most_dollars))
             raise CostCapReached(
                 f"with its next texts, embedding may cost ${billed:,.4f}; the job may spend ${self._most_dollars:,.4f}",
-                next_step=f"allow more: `vecfleet set {job} budget N`; then `vecfleet resume {job}`",
+                next_step=f"`vecfleet set {job} budget {times * self._budget_factor:g}` allows "
+                f"${times * self._most_dollars:,.4f}; then `vecfleet resume {job}`",
             )
 
 
@@ -323,5 +327,6 @@ def embeddings_of(process: WorkerProcess, held: Held, job: Job) -> Embeddings | 
         settings.lease_seconds,
         too_long=asked.too_long,
         most_dollars=most,
+        budget_factor=job.budget_factor,
         kept=asked.cache and settings.embedding_cache_bytes > 0,
     )

@@ -8,7 +8,9 @@ from functools import cache
 
 import sqlalchemy as sa
 
+from migrations.embedding import Embedding, TextsRef
 from migrations.routing import Router
+from migrations.texts import TextRows, open_rows
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.model import Job, Lease
 from orchestrator.ledger import jobs, leasing
@@ -18,7 +20,7 @@ from vecfleet.embedders.opening import open_model
 from vecfleet.errors import BadInput
 from vecfleet.model_cards import ModelCard
 from vecfleet.settings import Settings
-from vecfleet.stores.base import Index, IndexInfo
+from vecfleet.stores.base import Index, IndexInfo, Store
 from vecfleet.stores.encoded_ids import seen
 from workers.leases import Holder
 from workers.pace import Pace
@@ -63,37 +65,64 @@ class WorkerProcess:
         self.owner = leasing.owner_of(os.getpid()) + uuid.uuid4().hex[:8]
         times = self.settings.lease_seconds, self.settings.heartbeat_seconds
         self.holder = Holder(self.database, self.owner, *times, leaving)
-        self._indexes: dict[tuple[str, str, bool], Index] = {}
+        self._indexes: dict[tuple[str, str, bool, bool], Index] = {}
         self._models: dict[ModelCard, EmbeddingModel] = {}
+        self._texts: dict[tuple[TextsRef, tuple[str, ...]], TextRows] = {}
         self._routers: dict[int, Router] = {}
         self._jobs: dict[int, tuple[str, Job]] = {}
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
 
     @property
     def is_ending(self) -> bool:
         """Say whether this process takes no further batch."""
         return ending.is_set()
 
-    def index(self, store: str, info: IndexInfo, *, encoded_ids: bool = False) -> Index:
+    def index(self, store: str, info: IndexInfo, *, encoded_ids: bool = False, for_texts: bool = False) -> Index:
         """Return the index at the host that the job has on record. Each process opens an index once.
+
+        `for_texts`: to be written with texts, which it embeds itself.
 
         An index that was deleted and created again keeps its host, but may have another dimension or kind. The
         lock is short: opening asks the service nothing.
         """
         with self._lock:
-            key = store, info.host, encoded_ids
+            key = store, info.host, encoded_ids, for_texts
             opened = self._indexes.get(key)
             if opened is None or opened.info != info:
-                opened = self._indexes[key] = seen(self.fleet.store_named(store), encoded_ids).open(info)
+                named = self.fleet.store_named(store)
+                opened = _opened_for_texts(named, info) if for_texts else seen(named, encoded_ids).open(info)
+                self._indexes[key] = opened
             return opened
 
     def model(self, card: ModelCard) -> EmbeddingModel:
         """Return the embedding model of a card, opened once a process. Raises BadInput or ModelChanged.
 
-        No lock: a local model takes seconds to load.
+        Threads wait for the one that opens a model: each would load a local one, one beside the other.
         """
         opened = self._models.get(card)
-        return opened if opened is not None else self._models.setdefault(card, open_model(card, self.settings))
+        if opened is not None:
+            return opened
+        with self._opening:
+            if card not in self._models:
+                self._models[card] = open_model(card, self.settings)
+            return self._models[card]
+
+    def texts(self, embedding: Embedding | None) -> TextRows | None:
+        """Return the rows that a plan's texts are read from, opened once a process; None if the records hold them.
+
+        Threads wait for the one that reads a file, which may be large. Raises BadInput, NotFound.
+        """
+        if embedding is None or embedding.rows is None:
+            return None
+        key = embedding.rows, embedding.keys
+        opened = self._texts.get(key)
+        if opened is not None:
+            return opened
+        with self._opening:
+            if key not in self._texts:
+                self._texts[key] = open_rows(embedding.rows, embedding.keys, self.settings)
+            return self._texts[key]
 
     def job(self, connection: sa.Connection, lease: Lease) -> Job:
         """Return the job of a lease; read it again once its row has changed."""
@@ -115,6 +144,13 @@ class WorkerProcess:
                 ownership = jobs.ownership(connection, job.id)
             router = self._routers.setdefault(job.id, Router.of(job.plan, ownership))
         return router
+
+
+def _opened_for_texts(store: Store, info: IndexInfo) -> Index:
+    from vecfleet.stores.pinecone import PineconeStore  # loads the SDK
+
+    assert isinstance(store, PineconeStore), "only Pinecone has indexes that embed texts"
+    return store.open_for_texts(info)
 
 
 _building = threading.Lock()

@@ -171,8 +171,11 @@ def _traced(lease: Lease) -> AbstractContextManager[tracing.Note]:
 def _work(process: WorkerProcess, held: Held, job: Job) -> Work:
     deadline = process.settings.request_deadline_seconds
 
-    def lane(store: str, info: IndexInfo) -> Lane:
-        index = process.index(store, info, encoded_ids=job.plan.policies.encoded_ids)
+    policies = job.plan.policies
+    sends_texts = policies.embedding is not None and policies.embedding.integrated
+
+    def lane(store: str, info: IndexInfo, *, for_texts: bool = False) -> Lane:
+        index = process.index(store, info, encoded_ids=policies.encoded_ids, for_texts=for_texts)
         return Lane(index, process.pace, process.counters, job.pace_share, held, deadline)
 
     return Work(
@@ -181,10 +184,11 @@ def _work(process: WorkerProcess, held: Held, job: Job) -> Work:
         held=held,
         job=job,
         source=lane(job.plan.source.store, job.source),
-        target=lane(job.plan.target.store, job.target),
+        target=lane(job.plan.target.store, job.target, for_texts=sends_texts),
         router=process.router(job),
         counters=process.counters,
         embeddings=embeddings_of(process, held, job),
+        texts=process.texts(policies.embedding),
     )
 
 

@@ -59,8 +59,16 @@ def _is_whole(work: Work) -> bool:
     return work.job.doubted_at is None and not left
 
 
+def _texts_change(work: Work) -> bool:
+    """Say whether texts are read from a table: what is made of a record then changes without a write to its source."""
+    embedding = work.job.plan.policies.embedding
+    return embedding is not None and embedding.rows is not None and embedding.rows.table is not None
+
+
 def _version(work: Work) -> str | None:
     """Return what any write to the source changes, as its store tells it in one request; None if it tells nothing."""
+    if _texts_change(work):
+        return None
     version = work.source.versions(work.move.source, None)
     if version is not None:
         return version
@@ -91,7 +99,7 @@ def versions_of(work: Work) -> str | None:
 
     Under `dual` a pass compares both sides, so it reads both.
     """
-    if work.job.plan.policies.writers != "delta":
+    if work.job.plan.policies.writers != "delta" or _texts_change(work):
         return None
     return work.source.versions(work.move.source, work.ids)
 

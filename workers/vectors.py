@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from migrations.embedding import Embedding, NoText
 from migrations.plan import Policies
+from migrations.texts import texts_of
 from orchestrator.core import manifests
 from orchestrator.core.model import Move, ParkedRecord
 from orchestrator.ledger import erasures
@@ -52,11 +53,13 @@ def embed(
     embedding = work.job.plan.policies.embedding
     if embedding is None:
         return dict(placed), []
+    if embedding.integrated:
+        return _with_texts(work, embedding, records, placed)
     done: dict[str, Placed] = {}
     parked: list[ParkedRecord] = []
     texts: dict[str, str] = {}
-    for record_id, placement in placed.items():
-        text = embedding.text_of(records[record_id].metadata)
+    every = texts_of(embedding, work.texts, [records[record_id] for record_id in placed])
+    for (record_id, placement), text in zip(placed.items(), every, strict=True):
         if not isinstance(text, NoText):
             texts[record_id] = text
         elif embedding.fits(placement.record):
@@ -77,6 +80,18 @@ def embed(
     return done, parked
 
 
+def _with_texts(
+    work: Work, embedding: Embedding, records: Mapping[str, Record], placed: Mapping[str, Placed]
+) -> tuple[dict[str, Placed], list[ParkedRecord]]:
+    """Return the placed records that have a text, for a target that embeds it itself; the others are parked."""
+    every = texts_of(embedding, work.texts, [records[record_id] for record_id in placed])
+    without = {
+        record_id: text.reason for record_id, text in zip(placed, every, strict=True) if isinstance(text, NoText)
+    }
+    done = {record_id: placement for record_id, placement in placed.items() if record_id not in without}
+    return done, [ParkedRecord(record_id, reason) for record_id, reason in without.items()]
+
+
 def _require_not_erased(work: Work, subjects: frozenset[str]) -> None:
     """Raise Later if a tenant of these texts was erased: they must not leave for the model any more."""
     with work.database.once() as connection:
@@ -88,13 +103,15 @@ def place_unproven(work: Work, records: Mapping[str, Record]) -> tuple[dict[str,
     """Place the records, leaving out those that their targets hold with the vectors on record for the same texts.
 
     These are proven without the model: their digests are those of the copy, and the metadata there, of which the text
-    is made, are what the source still makes. So a text whose vector left the cache since is not paid for again.
+    is made, are what the source still makes; or the text is of a file, which is the same as long as its plan is worked
+    on. So a text whose vector left the cache since is not paid for again.
     """
     policies = work.job.plan.policies
     embedding = policies.embedding
     if embedding is None or not _keeps_text(policies, embedding):
         return place(work, records)
-    texts = {record_id for record_id, record in records.items() if isinstance(embedding.text_of(record.metadata), str)}
+    every = texts_of(embedding, work.texts, list(records.values()))
+    texts = {record_id for record_id, text in zip(records, every, strict=True) if isinstance(text, str)}
     placed, _ = place_all(work.placer, {record_id: records[record_id] for record_id in texts})
     proven: set[str] = set()
     for target in work.copy_targets:
@@ -112,6 +129,8 @@ def place_unproven(work: Work, records: Mapping[str, Record]) -> tuple[dict[str,
 
 
 def _keeps_text(policies: Policies, embedding: Embedding) -> bool:
-    """Say whether a record at its target shows all of which its text was made."""
+    """Say whether a record at its target shows all of which its text was made, or that cannot have changed."""
+    if embedding.rows is not None:
+        return embedding.rows.file is not None
     asked = policies.metadata_map
     return asked is None or asked.travels or not (asked.removes | asked.writes) & set(embedding.keys)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from migrations.reversing import Backward
 from migrations.routing import Router
+from migrations.texts import TextRows
 from orchestrator.core import manifests
 from orchestrator.core.model import Deletion, Job, Lease, Move, Target, TargetTally
 from orchestrator.ledger import batches, checks, moves
@@ -57,6 +58,13 @@ class Work:
     wrote: set[int] = field(default_factory=set)
     sent: dict[str, dict[str, frozenset[str]]] = field(default_factory=dict)
     embeddings: Embeddings | None = None  # of a plan that embeds
+    texts: TextRows | None = None  # of a plan whose texts are not in the records
+
+    @property
+    def leaves_embedding(self) -> bool:
+        """Say whether the target embeds the texts itself."""
+        embedding = self.job.plan.policies.embedding
+        return embedding is not None and embedding.integrated
 
     @property
     def lease(self) -> Lease:

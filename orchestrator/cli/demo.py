@@ -59,9 +59,10 @@ def demo(
     home, made_outer = outer / "demo", not outer.exists()
     began = time.monotonic()
     with endings_interrupt(), _environment(_NOT_OURS | {"VECFLEET_HOME": str(home), "VECFLEET_ROOT": str(home)}):
+        looks = keep or case is Case.REGROUP  # what nobody will look at costs seconds to start
         say(
-            "Starting a private Postgres and Redis, the emulator with the seeds' index, a dispatcher, 2 workers, the "
-            "page, Flower"
+            "Starting a private Postgres and Redis, the emulator with the seeds' index, a dispatcher, 2 workers"
+            + (", the page, Flower" if looks else "")
         )
         if keep:
             command = [*PYTHON, "orchestrator", "up", "--workers", str(WORKERS)]
@@ -73,8 +74,8 @@ def demo(
                 home,
                 workers=WORKERS,
                 dispatcher=True,
-                web=True,
-                flower=True,
+                web=looks,
+                flower=looks,
                 emulator=True,
                 load="seeds",
                 durable=False,

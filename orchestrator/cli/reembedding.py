@@ -1,5 +1,6 @@
 """`plan reembed`: another model for a whole index."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from migrations.embedding import Embedding, TooLong, WithoutText, text_template
 from migrations.idsources import find_ids
 from migrations.questions import gate_of
 from migrations.reembedding import ReembedOptions, plan_reembed
+from migrations.texts import open_rows, rows_of
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.mapping import with_shared
 from orchestrator.cli.options import NewIndexOptions, PolicyOptions
@@ -38,14 +40,34 @@ def reembed(
     dimension: Annotated[
         int | None, typer.Option(min=1, help="Of the new vectors, where the model gives several.")
     ] = None,
+    old_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROVIDER/MODEL", help="That of the old vectors: clients ask each side of a route by its own model."
+        ),
+    ] = None,
     text_key: Annotated[str | None, typer.Option(metavar="KEY", help="The metadata key that holds the text.")] = None,
     text: Annotated[
         str | None, typer.Option(metavar="TEMPLATE", help="A text made of several keys: '{title}: {body}'.")
     ] = None,
+    text_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|postgres:TABLE",
+            help="Where the keys of the text are columns: .jsonl or .parquet under VECFLEET_ROOT, or a table.",
+        ),
+    ] = None,
+    text_id: Annotated[
+        str, typer.Option(metavar="COLUMN", help="The column of that file or table with the records' ids.")
+    ] = "id",
     without_text: Annotated[
         WithoutText, typer.Option(help="Records without text; `copy` keeps a vector that has the new dimension.")
     ] = "park",
     too_long: Annotated[TooLong, typer.Option(help="Texts that are longer than the model takes.")] = "park",
+    integrated: Annotated[
+        bool,
+        typer.Option("--integrated", help="Let the target embed: it is, or becomes, an index that embeds its texts."),
+    ] = False,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep vectors by the digest of their text: none is paid twice.")
     ] = True,
@@ -60,7 +82,7 @@ def reembed(
         float, typer.Option(min=0, max=1, help="What answers of both models must have in common, on average.")
     ] = 0.0,
     dollars_cap: Annotated[
-        float | None, typer.Option(min=0, help="Pause before the model has cost more than this.")
+        float | None, typer.Option(min=0.01, help="Pause before the model has cost more than this.")
     ] = None,
     price: Annotated[float | None, typer.Option(min=0, help="Dollars for a million tokens.")] = None,
     requests_per_minute: Annotated[float | None, typer.Option(min=1, help="Your limit at the model's service.")] = None,
@@ -81,14 +103,23 @@ def reembed(
             "tokens_per_minute": tokens_per_minute,
         }
         card = look_up(model, settings, dimension)
+        if integrated and card.provider != "pinecone":
+            raise BadInput(
+                f"{card.name} is no model that Pinecone hosts: no index embeds by it itself",
+                next_step="name one, as --model pinecone/multilingual-e5-large; or leave --integrated out",
+            )
         opened = open_model(card, settings)
         if too_long == "cut" and not opened.cuts:
             raise BadInput(f"{card.name} cannot cut a text", next_step="leave --too-long out: such texts are parked")
+        rows = rows_of(settings, text_from, text_id)
         embedding = Embedding(
             card=card.model_copy(update={name: value for name, value in told.items() if value is not None}),
+            old=look_up(old_model, settings, store.describe(from_index).dimension) if old_model else None,
             text=template,
+            rows=rows,
             without_text=without_text,
             too_long=too_long,
+            integrated=integrated,
             cache=cache,
             dollars_cap=dollars_cap,
             gate=gate_of(settings.vecfleet_root, questions, least_recall, least_overlap),
@@ -99,7 +130,10 @@ def reembed(
             embedding=embedding,
             new=new.new_index(),
             ids=find_ids(settings.vecfleet_root, ids) if ids else None,
-            common=options.common(settings, **({"verify": "content+query"} if questions else {})),
+            common=replace(
+                options.common(settings, **({"verify": "content+query"} if questions else {})),
+                texts=open_rows(rows, embedding.keys, settings) if rows is not None else None,
+            ),
         )
         plan = plan_reembed(store, into, recipe, model=opened, now=datetime.now(UTC))
         write(parts, plan, options.out, as_json=as_json)

@@ -128,9 +128,12 @@ def plan(found: Plan) -> None:
 def _embedding(embedding: Embedding, *, asked: bool) -> None:
     card, gate = embedding.card, embedding.gate
     without = "parked" if embedding.without_text == "park" else "copied, if its vector has the new dimension"
+    rows = f" in {embedding.rows.name}" if embedding.rows is not None else ""
+    by = "the target itself, by " if embedding.integrated else ""
     say(
-        f"vectors: {card.name} ({card.revision}), {card.dimension:,} dimensions, of {embedding.text!r} · a record "
-        f"without text is {without} · a text too long is {'cut' if embedding.too_long == 'cut' else 'parked'}"
+        f"vectors: {by}{card.name} ({card.revision}), {card.dimension:,} dimensions, of {embedding.text!r}{rows} · a "
+        f"record without text is {without} · a text too long is {'cut' if embedding.too_long == 'cut' else 'parked'}"
+        + (f" · the old model is {embedding.old.name}" if embedding.old is not None else "")
     )
     if gate.file is not None:
         places = counted(len(gate.counts), "namespace", "namespaces")

@@ -17,6 +17,8 @@ _J, _R, _T, _M = t.job.c, t.route.c, t.target.c, t.move.c
 
 # Jobs in these states have no routes: their records are removed or were never proven.
 _WITHOUT_ROUTES = (JobState.ROLLING_BACK, JobState.ROLLED_BACK, JobState.CANCELLED, JobState.CANCELLING)
+_CARDS = ("old", "card")
+_Model = tuple[str | None, int | None]
 _TAKEN_BACK = (JobState.CUT_OVER, JobState.CLEANING, JobState.CLEANED)
 
 
@@ -39,8 +41,11 @@ def read(connection: sa.Connection) -> RouteTable:
     rows = [row for row in _routes(connection) if row.job_id in live and row.creator]
     dual = {job.id for job in jobs if job.plan["policies"].get("writers") == "dual" and job.state != JobState.FINISHED}
     planned = [row for row in _planned(connection, dual) if row.job_id in live]
+    models = {job.id: _models(job.plan) for job in jobs}
     by_tenant = {
-        (row.creator, row.twin): _route(row, places.get((row.job_id, row.new_namespace), ()), cleaned, back, dual)
+        (row.creator, row.twin): _route(
+            row, places.get((row.job_id, row.new_namespace), ()), cleaned, back, dual, models[row.job_id]
+        )
         for row in sorted([*planned, *rows], key=lambda row: row.job_id)  # a job's own routes after its planned ones
     }
     moving = {row.job_id for row in rows}
@@ -54,6 +59,13 @@ def read(connection: sa.Connection) -> RouteTable:
         frozen=_frozen(connection),
         shadow_share=max((job.plan["policies"].get("shadow_share", 0.0) for job in jobs), default=0.0),
     )
+
+
+def _models(plan: dict[str, Any]) -> tuple[_Model, _Model]:
+    """Return the models of the old and of the new side, of a plan that embeds."""
+    embedding = plan["policies"].get("embedding") or {}
+    old, new = ((card["name"], card["dimension"]) if card else (None, None) for card in map(embedding.get, _CARDS))
+    return old, new
 
 
 def _frozen(connection: sa.Connection) -> tuple[Frozen, ...]:
@@ -157,13 +169,14 @@ def _route(
     cleaned: set[int],
     back: dict[tuple[str, str], int],
     dual: set[int],
+    models: tuple[_Model, _Model],
 ) -> Route:
     returned = back.get((row.new_index, row.new_namespace), 0) > row.job_id
     return Route(
         creator=row.creator,
         twin=row.twin,
-        old=tuple(RoutePlace(source, row.old_index, shared) for source, shared in old),
-        new=RoutePlace(row.new_namespace, row.new_index),
+        old=tuple(RoutePlace(source, row.old_index, shared, *models[0]) for source, shared in old),
+        new=RoutePlace(row.new_namespace, row.new_index, False, *models[1]),
         side="old" if returned else row.side,
         cleaned=row.job_id in cleaned and not returned,
         dual=row.job_id in dual and not returned,

@@ -38,6 +38,17 @@ def test_questions_make_the_plan_ask_both_models(vecfleet: Vecfleet, texts: Brai
     assert "quality: 1 question of q.jsonl about 1 namespace: mean recall at least 50%" in shown
 
 
+def test_texts_of_a_file_are_found_by_the_ids_of_the_records(vecfleet: Vecfleet, texts: Brain) -> None:
+    Path("t.jsonl").write_text('{"chunk": "a-1", "body": "hello"}\n{"chunk": "a-2", "body": "there"}\n')
+    words = ("plan", "reembed", "brain", "mind", "--text-key", "body", "--text-from", "t.jsonl")
+    made = vecfleet(*words, "--text-id", "chunk", "--out", "p.yaml")
+    assert made.code == 0, made.err
+    assert "of '{body}' in t.jsonl" in made.out
+    assert "sampled records would be parked: t.jsonl has no row of its id" in made.out
+    wrong = vecfleet(*words, "--text-id", "body")
+    assert wrong.code == 2 and "in the column 'body' (--text-id)" in wrong.err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -50,6 +61,9 @@ def test_questions_make_the_plan_ask_both_models(vecfleet: Vecfleet, texts: Brai
         (("--text-key", "text", "--dimension", "7"), "cannot give 7 dimensions"),
         (("--text-key", "text", "--model", "openai/text-embedding-3-small"), "OPENAI_API_KEY"),
         (("--text-key", "text", "--questions", "nowhere.jsonl"), "there is no file 'nowhere.jsonl'"),
+        (("--text-key", "text", "--text-from", "nowhere.jsonl"), "there is no file 'nowhere.jsonl'"),
+        (("--text-key", "text", "--text-from", "postgres:chunks"), "need TEXTS_DATABASE_URL"),
+        (("--text-key", "text", "--dollars-cap", "0"), "--dollars-cap"),
         (("--text-key", "text", "--writers", "dual"), "makes its own vectors of the new model"),
     ],
 )

@@ -33,6 +33,7 @@ ELSEWHERE = {
     "BROKER_URL": "redis://127.0.0.1:1/0",
     "PGVECTOR_URL": "postgresql+psycopg://nobody@127.0.0.1:1/none",
     "OWNERSHIP_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/none",
+    "TEXTS_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/none",
     "WEBHOOK_URL": "http://127.0.0.1:1",
 }
 NOTHING = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "PINECONE_API_KEY", "PINECONE_CONTROLLER_HOST"), "none")

@@ -6,13 +6,15 @@ from job_table import JobTable, plan_of, planned
 from msgspec.structs import replace
 from stages import a_job, soaked, verified
 
+from migrations.embedding import Embedding
 from migrations.plan import PlannedMove
 from orchestrator.core.states import JobState
 from orchestrator.ledger import batches, doubts, route_table
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts
-from vecfleet.tenancy.routes import Resolved, RouteTable, read_table, write_table
+from vecfleet.model_cards import ModelCard
+from vecfleet.tenancy.routes import Resolved, RouteTable, read_table, without_models, write_table
 
 
 def routes(database: Database) -> RouteTable:
@@ -85,6 +87,22 @@ def test_who_has_no_route_is_new_only_when_no_other_job_may_have_them(database: 
     # Then it is so until that one is settled
     other.put(state=JobState.CANCELLED)
     assert routes(database).unlisted == "new"
+
+
+def test_the_routes_of_a_job_that_embeds_name_the_model_of_each_side(database: Database) -> None:
+    # Given a job from a known model to the local one
+    old = ModelCard(name="openai/old", revision="1", dimension=3_072)
+    embedding = Embedding(card=ModelCard(name="local/wordllama", revision="1", dimension=64), old=old, text="{text}")
+    table = verified(database, "s", embedding=embedding)
+    # When its readers move
+    acts.cut_over(table.database, table.job_id, "ana", 100)
+    # Then clients learn by which model either side is asked; those from before get routes that they can read
+    (route,) = routes(database).routes
+    assert [(place.model, place.dimension) for place in (*route.old, route.new)] == [
+        ("openai/old", 3_072),
+        ("local/wordllama", 64),
+    ]
+    assert b"model" not in write_table(without_models(routes(database)))
 
 
 def frozen(database: Database) -> dict[str, int | None]:

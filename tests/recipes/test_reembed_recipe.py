@@ -28,8 +28,15 @@ def brain(world: World) -> World:
     return world
 
 
-def plan(world: World, target: str = "brain-64", text: str = "{text}", gate: Gate | None = None, **other: Any) -> Plan:
-    embedding = Embedding(card=CARD, text=text, gate=gate or Gate())
+def plan(
+    world: World,
+    target: str = "brain-64",
+    text: str = "{text}",
+    gate: Gate | None = None,
+    old: ModelCard | None = None,
+    **other: Any,
+) -> Plan:
+    embedding = Embedding(card=CARD, text=text, gate=gate or Gate(), old=old)
     recipe = ReembedOptions(
         source="brain", target=target, embedding=embedding, common=Common(policies=Policies(**other))
     )
@@ -91,8 +98,27 @@ def test_records_of_the_sample_without_text_are_announced(brain: World) -> None:
 def test_an_application_that_writes_to_both_sides_and_shadow_reads_are_refused(brain: World) -> None:
     with pytest.raises(BadPlan, match="makes its own vectors of the new model"):
         plan(brain, writers="dual")
-    with pytest.raises(BadPlan, match="ask both sides with one vector"):
+    with pytest.raises(BadPlan, match=r"the old one is not named: name it \(--old-model\)"):
         plan(brain, shadow_share=0.1)
+
+
+def test_with_the_old_model_named_each_side_of_a_shadow_read_is_asked_in_its_own(brain: World) -> None:
+    old = CARD.model_copy(update={"name": "openai/old", "dimension": 8})
+    assert plan(brain, shadow_share=0.1, old=old).policies.shadow_share == 0.1
+    with pytest.raises(BadPlan, match="openai/old gives 64 dimensions, and the index 'brain' has 8"):
+        plan(brain, old=old.model_copy(update={"dimension": 64}))
+
+
+def test_readers_of_tenants_namespaces_get_routes(world: World) -> None:
+    index = world.index("brain")
+    fill(index, "creator_ana_twin_coach", ["a"])
+    fill(index, "others", ["b"])
+    made = plan(world)
+    assert {move.source: (move.creator, move.twin) for move in made.moves} == {
+        "creator_ana_twin_coach": ("ana", "coach"),
+        "others": (None, None),
+    }
+    assert not made.policies.enrich
 
 
 def test_sparse_vectors_are_not_replaced(world: World) -> None:

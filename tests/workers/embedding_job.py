@@ -1,11 +1,13 @@
 """A job that embeds, in one process: the namespace `s` of `brain` into `brain-small`, by the local model."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from embedding_service import KEY, EmbeddingService
 from in_one_process import DEADLINE_S, One, Stored
 from job_table import AT_ONCE, JobTable
 from pydantic import SecretStr
@@ -15,6 +17,7 @@ from migrations.plan import Policies
 from migrations.questions import gate_of
 from migrations.recipes import Common
 from migrations.reembedding import ReembedOptions, plan_reembed
+from migrations.texts import open_rows, rows_of
 from orchestrator.ledger.database import Database
 from vecfleet.embedders import LOCAL_MODEL
 from vecfleet.embedders.opening import look_up, open_model
@@ -44,30 +47,47 @@ def open_embedding(
     questions: str | None = None,
     least_recall: float = 0.8,
     least_overlap: float = 0.0,
+    namespace: str = "s",
+    service: EmbeddingService | None = None,
+    price: float = 0.0,
+    dollars_cap: float | None = None,
+    texts_from: str | None = None,
+    texts_url: str | None = None,
     **policies: Any,
 ) -> One:
+    """A job by the local model, or by the model of a service that costs so many dollars for a million tokens."""
+    asked: dict[str, Any] = {} if service is None else {"openai_api_key": KEY, "openai_base_url": service.url}
     settings = Settings(
         database_url=SecretStr(database_url),
         redis_url=SecretStr(redis_url),
         vecfleet_root=root,
         freshness_wait_seconds=0.2,
         request_deadline_seconds=DEADLINE_S,
+        texts_database_url=SecretStr(texts_url) if texts_url is not None else None,
+        **asked,
         _env_file=None,  # type: ignore[call-arg]
     )
     store = MemoryStore()
     source = store.create(OLD, Limits(upsert_records=10))
     for start in range(0, len(records), 10):
-        source.upsert("s", records[start : start + 10])
+        source.upsert(namespace, records[start : start + 10])
+    card = look_up(LOCAL_MODEL, settings, DIMENSION) if service is None else look_up("openai/a-model", settings)
+    rows = rows_of(settings, texts_from, "id")
     embedding = Embedding(
-        card=look_up(LOCAL_MODEL, settings, DIMENSION),
+        card=card.model_copy(update={"dollars_per_million_tokens": price}),
         text="{text}",
+        rows=rows,
+        dollars_cap=dollars_cap,
         gate=gate_of(root, questions, least_recall, least_overlap),
     )
-    common = Common(policies=Policies(**{"cut_over": "none", "soak_seconds": 0, **policies}))
+    chosen = Policies(**{"cut_over": "none", "soak_seconds": 0, **policies})
+    texts = open_rows(rows, embedding.keys, settings) if rows is not None else None
+    common = Common(policies=chosen, texts=texts)
     options = ReembedOptions(source="brain", target="brain-small", embedding=embedding, common=common)
     model = open_model(embedding.card, settings)
     plan = plan_reembed(store, store, options, model=model, now=datetime.now(UTC))
-    target = store.create_like("brain-small", plan.target_like(source.info), None, None)
+    like = replace(plan.target_like(source.info), name="brain-small", host="")
+    target = store.create(like, Limits(upsert_records=10, reads_lag=False)).info
     fleet, table = Stored(settings, store), JobTable(Database(database_url, pool_size=4))
     table.apply(plan, target, source.info, AT_ONCE)
     ending.callback(table.database.dispose)

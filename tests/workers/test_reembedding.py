@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from embedding_job import held, old, open_embedding
 from in_one_process import One
 
@@ -14,6 +15,7 @@ from orchestrator.services import acts
 from vecfleet.embedders import vectors_of
 from vecfleet.embedders.opening import open_model
 from vecfleet.records import Record
+from workers.process import WorkerProcess
 
 TEXTS = [f"what the creator said about sleep, part {number % 7}" for number in range(23)]
 Open = Callable[..., One]
@@ -60,6 +62,49 @@ def test_records_without_text_are_parked_with_the_reason(open_job: Open) -> None
         "d": "its text is empty",
     }
     assert set(held(one)) == {"a"}
+
+
+def test_texts_of_a_file_are_embedded_and_another_file_stops_the_job(open_job: Open, tmp_path: Path) -> None:
+    # Given records without text, and a file with the text of two of them
+    file = tmp_path / "texts.jsonl"
+    file.write_text('{"id": "a", "text": "sleep"}\n{"id": "b", "text": "bread"}\n{"id": "x", "text": "no record"}\n')
+    one = open_job([old("a", page=1), old("b", page=2)], texts_from=file.name)
+    one.until(JobState.VERIFIED)
+    embedding = one.table.job.plan.policies.embedding
+    assert embedding is not None
+    wanted = vectors_of(open_model(embedding.card, one.process.settings), ["sleep", "bread"])
+    there = held(one)
+    assert [there[name].values for name in ("a", "b")] == [row.astype("<f4").tobytes() for row in wanted]
+    # When a worker finds another file in its place
+    file.write_text('{"id": "a", "text": "another"}\n')
+    one.process = WorkerProcess(one.process.fleet)
+    acts.verify(one.table.database, one.table.job_id, "ana")
+    one.until(JobState.PAUSED)
+    # Then the job says so, and nothing was written
+    assert "the texts in texts.jsonl are not those of the plan any more; put the file back" in (
+        one.table.job.reason or ""
+    )
+    assert held(one) == there
+
+
+def test_a_text_that_changed_in_its_table_is_embedded_by_the_next_pass(open_job: Open, empty_database_url: str) -> None:
+    # Given records whose texts are in a table, and a job that follows the writers
+    engine = sa.create_engine(empty_database_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE texts (id text PRIMARY KEY, text text)"))
+        connection.execute(sa.text("INSERT INTO texts VALUES ('a', 'sleep'), ('b', 'bread')"))
+    where = {"texts_from": "postgres:texts", "texts_url": empty_database_url}
+    one = open_job([old("a", page=1), old("b", page=2)], **where, writers="delta")
+    one.until(JobState.VERIFIED)
+    before = held(one)
+    # When a text changes, and nothing of the source does
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE texts SET text = 'bread' WHERE id = 'a'"))
+    engine.dispose()
+    acts.another_pass(one.table.database, one.table.job_id, "ana")
+    one.until(JobState.VERIFIED)
+    # Then the target has the vector of the new text
+    assert held(one)["a"].values == before["b"].values == held(one)["b"].values != before["a"].values
 
 
 def test_a_vector_that_somebody_changed_becomes_the_models_again(open_job: Open) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from vecfleet.errors import KeyRefused, Missing, WrongKind
 from vecfleet.settings import Settings
@@ -15,7 +15,10 @@ from vecfleet.stores.pinecone.bytes_lane import BytesLane
 from vecfleet.stores.pinecone.clients import PerProcess, control_plane, data_plane, dialed
 from vecfleet.stores.pinecone.errors import translated
 from vecfleet.stores.pinecone.index import PineconeIndex
+from vecfleet.stores.pinecone.texts_in import TextIndex
 from vecfleet.stores.rules import DOCUMENTS_REMEDY
+
+AnyIndex = TypeVar("AnyIndex", bound=PineconeIndex)
 
 READY_SECONDS = 300  # an index is usable in seconds; past this something is wrong
 GONE_SECONDS = 300  # as long as for creating one
@@ -95,13 +98,20 @@ class PineconeStore:
 
     def open(self, info: IndexInfo) -> PineconeIndex:
         """Open the index. Raises WrongKind for an index of documents, KeyRefused for one of another project."""
+        return self._open(info, PineconeIndex)
+
+    def open_for_texts(self, info: IndexInfo) -> TextIndex:
+        """Open an index that embeds texts itself, to be written with them. Raises as `open` does."""
+        return self._open(info, TextIndex)
+
+    def _open(self, info: IndexInfo, kind: type[AnyIndex]) -> AnyIndex:
         self._require_project(info)
         if info.kind is Kind.DOCUMENT:
             raise WrongKind(_documents(info), next_step=DOCUMENTS_REMEDY)
         host = self.host(info)
         client = PerProcess(lambda: data_plane(self._client.get(), host, self.settings))
         aliases = NamespaceAliases(host, self.settings)
-        return PineconeIndex(info, client, self._lane(info, host), aliases, self.settings.fetch_bytes)
+        return kind(info, client, self._lane(info, host), aliases, self.settings.fetch_bytes)
 
     def _require_project(self, info: IndexInfo) -> None:
         """Raise KeyRefused for an index of another project than the settings name: keys or accounts are crossed."""

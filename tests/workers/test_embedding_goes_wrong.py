@@ -1,0 +1,152 @@
+"""A model that goes wrong in the middle of a job: the job says what and what to do, loses nothing, and goes on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from embedding_job import held, old, open_embedding
+from embedding_service import EmbeddingService, Fault, refusal, rows, serving
+from in_one_process import One
+from kept_embeddings import expected
+
+from orchestrator.core.states import JobState
+from orchestrator.ledger import parked
+from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import Database
+from orchestrator.services import acts
+from orchestrator.services.erase import JobTableBooks, certificate_page
+from vecfleet.names import Tenant
+from workers import calls
+
+TEXTS = [f"what the creator said about sleep, part {number:02}" for number in range(23)]
+Open = Callable[..., One]
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "_FIRST_WAIT_S", 0.001)
+
+
+@pytest.fixture
+def service() -> Iterator[EmbeddingService]:
+    with serving() as service:
+        yield service
+
+
+@pytest.fixture
+def open_job(service: EmbeddingService, database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Open]:
+    """A job of 23 records with as many texts, in three batches."""
+    records = [old(f"r{number:02}", text=text) for number, text in enumerate(TEXTS)]
+    with ExitStack() as ending:
+
+        def open_job(**options: Any) -> One:
+            one = open_embedding(ending, database_url, redis_url, tmp_path, records, service=service, **options)
+            service.billed.clear()
+            service.requests.clear()
+            return one
+
+        yield open_job
+
+
+def assert_whole(one: One, service: EmbeddingService) -> None:
+    """Every record has the vector of its text, and each text was billed once."""
+    there = held(one)
+    assert [there[f"r{number:02}"].values for number in range(23)] == list(expected(service, TEXTS))
+    assert service.billed == dict.fromkeys(TEXTS, 1)
+
+
+def go_on(one: One) -> None:
+    acts.resume(one.table.database, one.table.job_id, "ana")
+    one.until(JobState.VERIFIED)
+
+
+OTHER = rows([0.5] * 8, model="a-model-2027")
+WIDER = rows(*[[0.5] * 9] * 10, model="a-model")
+
+
+@pytest.mark.parametrize(
+    ("fault", "why", "next_step"),
+    [
+        (Fault(body=OTHER), "answers as 'a-model-2027' now; the plan was made with 'a-model'", "give the service back"),
+        (Fault(body=WIDER), "gives 9 dimensions now; the plan was made for 8", "give the service back"),
+        (refusal(404, "model_not_found"), "knows no model 'a-model'", "check the model's name"),
+        (refusal(401, "invalid_api_key"), "refuses the key", "check OPENAI_API_KEY"),
+        (refusal(429, "insufficient_quota"), "the allowance of the embedder 'a-model' is used up", "raise it"),
+    ],
+    ids=["another revision", "another dimension", "another model", "a refused key", "no allowance"],
+)
+def test_a_model_that_a_person_must_put_right_pauses_the_job_which_then_pays_for_no_text_twice(
+    open_job: Open, service: EmbeddingService, fault: Fault, why: str, next_step: str
+) -> None:
+    one = open_job()
+    service.fail(None, fault)
+    # When the model is another one from the second batch on
+    one.until(JobState.PAUSED)
+    # Then the job says so, and what to do; nothing but the first batch was written
+    reason = one.table.job.reason or ""
+    assert why in reason and next_step in reason
+    there = held(one)
+    assert 0 < len(there) <= 10
+    assert {record.values for record in there.values()} <= set(expected(service, TEXTS))
+    # And once it is put right, the job goes on where it was
+    service.faults.clear()
+    go_on(one)
+    assert_whole(one, service)
+
+
+def test_a_cap_on_the_cost_pauses_the_job_with_the_number_and_what_to_type(
+    open_job: Open, service: EmbeddingService
+) -> None:
+    # Given a price of a dollar a token, of which a text has as many as bytes at most, and a cap for one batch
+    cap = 1.1 * sum(map(len, TEXTS[:10]))
+    one = open_job(price=1e6, dollars_cap=cap)
+    one.until(JobState.PAUSED)
+    # Then it stays below the cap, and says which number it would reach and what allows that
+    reason = one.table.job.reason or ""
+    assert "embedding may cost $" in reason and f"the job may spend ${cap:,.4f}" in reason
+    assert f"`vecfleet set {one.table.job_id} budget 3` allows ${2 * cap:,.4f}" in reason
+    assert service.tokens <= cap and len(held(one)) < 23
+    # And what it names lets the job end
+    acts.set_lever(one.table.database, one.table.job_id, "ana", "budget", 3)
+    go_on(one)
+    assert_whole(one, service)
+
+
+def test_a_text_over_the_limit_of_the_model_is_parked_and_holds_no_other_up(
+    open_job: Open, service: EmbeddingService
+) -> None:
+    one = open_job()
+    source = one.process.index("memory", one.table.job.source)
+    source.upsert("s", [old("r05", text="far too long " * 1_000)])
+    one.until(JobState.COPIED, JobState.NEEDS_ATTENTION)
+    with one.table.database.begin() as connection:
+        reasons = {record.record_id: record.reason for record in parked.records(connection, one.table.job_id)}
+    assert reasons == {"r05": "its text is refused by openai/a-model"}
+    assert set(held(one)) == {f"r{number:02}" for number in range(23)} - {"r05"}
+    assert set(service.billed.values()) == {1}
+
+
+def test_the_vectors_of_an_erased_tenants_texts_leave_the_cache_and_the_certificate_says_so(
+    open_job: Open, service: EmbeddingService, tmp_path: Path
+) -> None:
+    one = open_job(namespace="creator_ana_twin_coach")
+    one.until(JobState.VERIFIED)
+    database = one.table.database
+    assert vectors_kept(database) == 23
+    # When the tenant of these texts is erased
+    books = JobTableBooks(database, one.process.settings.model_copy(update={"vecfleet_home": tmp_path / "home"}))
+    number = books.begin(Tenant("ana"), "olga").number
+    one.work_until(lambda: books.wait_s(number) == 0)
+    certificate = books.finish(number, Tenant("ana"), [], {"subject": "digest", "where": [], "residual": []})
+    # Then nothing made of them is kept, and the certificate and its page say how many there were
+    assert vectors_kept(database) == 0
+    assert certificate["our_tables"]["embeddings"] == 23
+    assert "<th>vectors of texts deleted</th><td>23</td>" in certificate_page(certificate)
+
+
+def vectors_kept(database: Database) -> int:
+    with database.begin() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(t.embedding)).scalar_one())
