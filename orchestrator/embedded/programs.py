@@ -143,7 +143,8 @@ def worker(state_dir: Path, env: Mapping[str, str], number: int, *, task_events:
     """Make a worker. With `task_events` Flower misses no task, the very first ones included."""
     options = ["--task-events"] if task_events else []
     command = [*PYTHON, "orchestrator", "worker", *options]
-    return Program(f"{WORKER}{number}", command, state_dir=state_dir, env=env, uses=_of_the_fleet())
+    uses = _of_the_fleet("texts_database_url")
+    return Program(f"{WORKER}{number}", command, state_dir=state_dir, env=env, uses=uses)
 
 
 def flower(state_dir: Path, env: Mapping[str, str], port: int) -> Program:

@@ -15,8 +15,9 @@ KEY = "a-key-of-somebody"
 STRANGE = ("AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "OPENAI_ADMIN_KEY")
 # Beside what Compose gives.
 _STORES = {"BROKER_URL", "PGVECTOR_URL", "PGVECTOR_OTHER_URL"}
+_TEXTS = {"TEXTS_DATABASE_URL"}  # which workers alone read
 GIVEN = {
-    "dispatcher": SECRETS["worker"] | _STORES | {"AUDIT_KEY"},  # no command is typed where it runs
+    "dispatcher": SECRETS["worker"] - _TEXTS | _STORES | {"AUDIT_KEY"},  # no command is typed where it runs
     "worker-1": SECRETS["worker"] | _STORES,
     "web": SECRETS["web"] | _STORES,
     "flower": SECRETS["flower"] | {"BROKER_URL"},
