@@ -52,6 +52,10 @@ class Objection(str):
     code: str
 
 
+def _note(step: str) -> str:
+    return f"next: {step}"
+
+
 class VecfleetError(Exception):
     """Something went wrong while moving vectors."""
 
@@ -63,9 +67,23 @@ class VecfleetError(Exception):
 
     def __init__(self, message: str | None = None, *, next_step: str | None = None, code: str | None = None) -> None:
         self.message = message or inspect.cleandoc(type(self).__doc__ or "")
-        self.next_step = next_step
         self.code = code or self.code
         super().__init__(self.message)
+        self._next_step: str | None = None
+        self.next_step = next_step
+
+    @property
+    def next_step(self) -> str | None:
+        """Return what to do or type now. A traceback shows it as a note."""
+        return self._next_step
+
+    @next_step.setter
+    def next_step(self, step: str | None) -> None:
+        before, self._next_step = self._next_step, step
+        if before:
+            self.__notes__.remove(_note(before))
+        if step:
+            self.add_note(_note(step))
 
     def to_json(self) -> dict[str, Any]:
         return {"code": self.code, "message": self.message, "next_step": self.next_step}

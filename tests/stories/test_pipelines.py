@@ -26,6 +26,7 @@ from vecfleet.tenancy.tokens import TokenFile
 pytestmark = pytest.mark.story
 
 BRAIN = "digital-twin-brain"
+COACH = "eeeed554-9180-4229-a9af-0f8dd2c69e9b"  # a namespace of the index that `vecfleet up` loads
 EXAMPLES = REPOSITORY / "examples" / "pipelines"
 COMMANDS = {
     "airflow": "{python} -m airflow db migrate && {python} -m airflow dags test move_vectors "
@@ -38,10 +39,10 @@ PAGE_S = 300.0  # takes 15 s; two cores under a load of twenty need this
 
 @pytest.fixture
 def brain(open_world: OpenWorld) -> World:
-    """An index of twelve records in `coach`, a fleet that works, and the programs that a reader has."""
+    """An index of twelve records in one namespace, a fleet that works, and the programs that a reader has."""
     world = open_world()
     world.emulator.create_index(BRAIN)
-    world.emulator.write(BRAIN, "coach", [row(f"coach-{n}", page=n) for n in range(12)])
+    world.emulator.write(BRAIN, COACH, [row(f"coach-{n}", page=n) for n in range(12)])
     (world.folder / "programs").mkdir()
     write_program(world.folder / "programs" / "vecfleet")
     return world.start(workers=1)
@@ -74,10 +75,9 @@ def typed(world: World, lines: str, **variables: str) -> str:
 def test_the_page_of_the_api_typed_as_it_stands(brain: World, address: str) -> None:
     page = (REPOSITORY / "docs" / "http-api.md").read_text()
     blocks = "\n".join(dedent(block) for block in re.findall(r"(?:^    .*\n)+", page, re.MULTILINE))
-    assert "http://127.0.0.1:8080" in blocks
-    before = brain.emulator.dump(BRAIN)["coach"]
+    before = brain.emulator.dump(BRAIN)[COACH]
 
-    said = typed(brain, blocks.replace("http://127.0.0.1:8080", address))
+    said = typed(brain, blocks, WEB_URL=address)
 
     assert said.count("job 1: verified") == 2 and "\ncleaned\n" in said
     assert brain.emulator.dump(BRAIN) == {"coach_v2": before}
@@ -90,8 +90,8 @@ def _token(world: World, role: str) -> str:
 
 @pytest.fixture
 def plan(brain: World) -> tuple[str, str]:
-    """The name and the digest of a plan that copies `coach`."""
-    typed(brain, f"vecfleet plan namespaces {BRAIN} coach=coach_v2 --out plans/coach.yaml")
+    """The name and the digest of a plan that copies it."""
+    typed(brain, f"vecfleet plan namespaces {BRAIN} {COACH}=coach_v2 --out plans/coach.yaml")
     [digest] = re.findall(r"^digest: (\S+)$", (brain.folder / "plans" / "coach.yaml").read_text(), re.MULTILINE)
     return "coach.yaml", digest
 
@@ -113,7 +113,7 @@ def assert_moved(world: World, before: Rows) -> None:
 def test_the_steps_of_the_examples_each_run_twice_as_schedulers_do(
     brain: World, pipeline: dict[str, str], plan: tuple[str, str]
 ) -> None:
-    before = brain.emulator.dump(BRAIN)["coach"]
+    before = brain.emulator.dump(BRAIN)[COACH]
 
     jobs = [move.start(*plan, "run-1") for _ in range(2)]
     proven = [move.wait_until_proven(jobs[0], within_s=120) for _ in range(2)]
@@ -140,7 +140,7 @@ def test_the_example_of_a_scheduler_runs_in_the_scheduler_itself(
     python = REPOSITORY / ".pipelines" / scheduler / "bin" / "python"
     if not python.exists():
         pytest.skip(f"{scheduler} is not installed here: `make pipelines` installs it beside .venv")
-    before = brain.emulator.dump(BRAIN)["coach"]
+    before = brain.emulator.dump(BRAIN)[COACH]
     command = COMMANDS[scheduler].format(python=python, examples=EXAMPLES, plan=plan[0], digest=plan[1])
 
     typed(
@@ -166,7 +166,7 @@ def test_a_client_is_told_why_in_the_errors_of_the_library(brain: World, address
         with pytest.raises(Refused) as changed:
             operating.apply(plan[0], "another")
         assert changed.value.code == "plan-changed"
-        assert operating.dry_run(plan[0])["moves"][0]["source"] == "coach"
+        assert operating.dry_run(plan[0])["moves"][0]["source"] == COACH
         # Then waiting ends at its bound while the job goes on, and as soon as it rests elsewhere
         brain.freeze(brain.workers[0])
         given_up = operating.apply(*plan, no_backup=True)
@@ -209,4 +209,4 @@ def test_a_tenant_is_erased_once_and_certified(brain: World, address: str) -> No
 
         assert first == second == fleet.erasure(first.erasure)
     assert first.certificate is not None and first.certificate["records"] == 4
-    assert set(brain.emulator.dump(BRAIN)) == {"coach"}
+    assert set(brain.emulator.dump(BRAIN)) == {COACH}

@@ -72,7 +72,8 @@ class StillUnderWay(VecfleetError):
 
     def __init__(self, status: Status, within_s: float) -> None:
         self.status = status
-        why = f" ({'; '.join(status.waits)})" if status.waits else ""
+        reasons = [*status.waits, *([status.reason] if status.reason else [])]
+        why = f" ({'; '.join(reasons)})" if reasons else ""
         super().__init__(
             f"job {status.job} is {status.state} after {within_s:g} s: {status.done:,} of {status.total:,} "
             f"{status.unit}{why}",
@@ -80,10 +81,12 @@ class StillUnderWay(VecfleetError):
         )
 
 
-class _AskAgain(Unreachable):
+class _AskAgain(Exception):
     """The service cannot answer now; the same request may pass in `wait_s` seconds."""
 
-    wait_s: float | None = None
+    def __init__(self, error: Unreachable, wait_s: float | None = None) -> None:
+        super().__init__(error.message)
+        self.error, self.wait_s = error, wait_s
 
 
 class FleetClient:
@@ -298,14 +301,21 @@ class FleetClient:
         tries = Retrying(
             retry=retry_if_exception_type(_AskAgain), stop=stop_after_attempt(self._tries), wait=_wait, reraise=True
         )
-        return tries(self._ask_once, method, path, **request)
+        try:
+            return tries(self._ask_once, method, path, **request)
+        except _AskAgain as last:
+            raise last.error from last.__cause__
 
     def _ask_once(self, method: str, path: str, **request: Any) -> Any:
         try:
             answer = self._http.request(method, path, **request)
         except httpx.TransportError as error:
+            place = self._http.base_url
             raise _AskAgain(
-                f"the fleet does not answer: {type(error).__name__}", next_step=f"check {ADDRESS}: `vecfleet serve`"
+                Unreachable(
+                    f"the fleet does not answer at {place.scheme}://{place.netloc.decode()}: {type(error).__name__}",
+                    next_step=f"check {ADDRESS}: the address of `vecfleet serve`",
+                )
             ) from error
         if not answer.is_success:
             raise _error(answer)
@@ -324,7 +334,7 @@ def _wait(state: RetryCallState) -> float:
     return _backoff(state) if told is None else min(told, _LONGEST_WAIT_S)
 
 
-def _error(answer: httpx.Response) -> VecfleetError:
+def _error(answer: httpx.Response) -> VecfleetError | _AskAgain:
     """Return what a refusal means, in the words and with the code of the service."""
     try:
         told = answer.json()
@@ -342,10 +352,9 @@ def _error(answer: httpx.Response) -> VecfleetError:
             objections = [Objection(each["code"], each["message"]) for each in told.get("objections", ())]
             return Refused(message, next_step=step, code=code, objections=objections)
         case 408 | 429 | 502 | 503 | 504:
-            error = _AskAgain(message, next_step=step, code=code)
             after = answer.headers.get("retry-after", "")
-            error.wait_s = float(after) if after.isdigit() else None
-            return error
+            error = Unreachable(message, next_step=step, code=code)
+            return _AskAgain(error, float(after) if after.isdigit() else None)
         case status if status < 500:
             return BadInput(message, next_step=step, code=code)
     return Unreachable(message, next_step=step or "see the log of `vecfleet serve`", code=code)
