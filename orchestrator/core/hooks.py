@@ -22,6 +22,9 @@ _ABOUT = re.compile(
 )
 
 
+_HELD = re.compile(r"(held by the hook|waits for (a second person|two persons) for the) .*", re.DOTALL)
+
+
 def named(hook: Hook, percent: int | None) -> str:
     """Return the hook as sentences name it: `the hook before-cut-over at 25 %`."""
     return f"the hook {hook}" + (f" at {percent} %" if percent is not None else "")
@@ -50,6 +53,12 @@ def way_on(job_id: int, reason: str | None) -> str | None:
     if about["percent"] is not None:
         return verb(job_id, Hook.BEFORE_CUT_OVER, int(about["percent"]))
     return verb(job_id, Hook.BEFORE_CLEAN_UP, None)
+
+
+def holding(reason: str | None) -> str | None:
+    """Return the part of a job's reason that says that it is held until a person acts; None if it is not held."""
+    held = _HELD.search(reason or "")
+    return held[0] if held is not None else None
 
 
 def given(

@@ -6,7 +6,7 @@ The terminal prints them as `next:`, `--json` as `next_steps`, the web page as i
 from datetime import datetime, timedelta
 
 from orchestrator.core.guards import against_proof, as_much_again, over_budget
-from orchestrator.core.hooks import way_on
+from orchestrator.core.hooks import holding, way_on
 from orchestrator.core.reading import JobRow, Reading
 from orchestrator.core.states import JOB_WORKING, CheckState, JobState
 from orchestrator.core.wording import POLICY_WAITS
@@ -20,7 +20,10 @@ def next_steps(reading: Reading) -> tuple[str, ...]:
     """Return commands, the likeliest first; at least one for every state. A hook that holds the job is asked again."""
     steps = _by_state(reading)
     way = way_on(reading.job.id, reading.job.reason)
-    return steps if way is None else (way, *(step for step in steps if step != way))
+    if way is None:
+        return steps
+    held = holding(reading.job.reason) is not None  # then there is nothing to watch
+    return (way, *(step for step in steps if step != way and not (held and step.endswith("--watch"))))
 
 
 def _by_state(reading: Reading) -> tuple[str, ...]:

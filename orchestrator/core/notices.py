@@ -23,11 +23,18 @@ MACHINES: Mapping[str, type[JobState | MoveState | BatchState | CheckState]] = {
     "batch": BatchState,
     "target": CheckState,
 }
-EVENTS = frozenset({*MACHINES, *(f"{name}.{state}" for name, states in MACHINES.items() for state in states)})
-"""Events that a receiver can wait for: every change of a machine, or those into one of its states."""
+HELD = "held"
+"""A job's event that is no state: a hook, or the lack of a second person, holds what would come next."""
+_STATES = frozenset(f"{name}.{state}" for name, states in MACHINES.items() for state in states)
+EVENTS = _STATES | {*MACHINES, f"job.{HELD}"}
+"""Events that a receiver can wait for: every change of a machine, or those into one of its states; a job held."""
 
-TROUBLE = frozenset({"job.needs_attention", "job.paused", "move.parked", "batch.parked", "target.mismatched"})
-"""States that wait for a person."""
+TROUBLE = frozenset(
+    {"job.needs_attention", "job.paused", f"job.{HELD}", "move.parked", "batch.parked", "target.mismatched"}
+)
+"""Events after which something waits for a person."""
+
+_BECAUSE_HELD = "a hook, or the lack of a second person, holds what would come next"
 
 SECRET = "whsec_"
 """Begins a secret, as in the convention of standardwebhooks.com. The rest is base64."""
@@ -86,7 +93,7 @@ class Notice:
             "at": self.at.astimezone(UTC).isoformat(),
             "from": self.was,
             "to": self.state,
-            "because": reason_of_edge(self.machine, self.was, self.state),
+            "because": _BECAUSE_HELD if self.state == HELD else reason_of_edge(self.machine, self.was, self.state),
             "number": self.number,
             "namespace": self.namespace,
             "job": {

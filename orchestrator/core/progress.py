@@ -10,12 +10,14 @@ from typing import Any
 
 from orchestrator.core.following import freezes, in_step_as_of, of_lag, of_writers
 from orchestrator.core.freshness import fresh_from, frozen_from, next_pass_at
+from orchestrator.core.hooks import holding
 from orchestrator.core.model import Move
 from orchestrator.core.next_steps import MOVING, next_steps, nobody_works, soaks_until
 from orchestrator.core.reading import Reading, Undoing, Waiting
 from orchestrator.core.states import JOB_ENDED, JOB_WORKING, JobState, MoveState
 from orchestrator.core.windows import waits_until
 from orchestrator.core.wording import (
+    POLICY_WAITS,
     another_plan,
     counted,
     duration,
@@ -212,12 +214,19 @@ def headline(seen: Progress) -> str:
 def rests(reading: Reading) -> bool:
     """Say whether the job does nothing more until a person acts."""
     job = reading.job
-    if job.state in JOB_ENDED | {_S.NEEDS_ATTENTION, _S.PAUSED}:
+    if job.state in JOB_ENDED | {_S.NEEDS_ATTENTION, _S.PAUSED} or _policy_held(reading):
         return True
     if job.state is _S.VERIFIED:
         by_whom = job.policies.clean_up if job.policies.cut_over == "none" else job.policies.cut_over
         return by_whom == "operator" and job.cut_over_percent < 100
     return job.state is _S.CUT_OVER and job.policies.clean_up == "operator"
+
+
+def _policy_held(reading: Reading) -> bool:
+    """Say whether a hook, or the lack of a second person, holds what the plan would do next. It asks no more."""
+    job = reading.job
+    waits = (job.reason or "").startswith(POLICY_WAITS) and job.state in (_S.VERIFIED, _S.CUT_OVER)
+    return waits and holding(job.reason) is not None
 
 
 def _step(reading: Reading) -> tuple[str, str, int, int]:
@@ -292,6 +301,8 @@ def _waits(reading: Reading, silent_broker: str | None, freshness_wait_s: float 
         waits.append(f"a person decides when readers move to the new namespaces ({job.cut_over_percent} % so far)")
         if reading.totals.left_behind:
             waits.append(not_found_by_readers(reading.totals.left_behind))
+    elif _policy_held(reading):
+        pass  # the reason says it
     elif job.state is _S.CUT_OVER or (job.state is _S.VERIFIED and job.policies.cut_over == "none"):
         waits.append(_before_clean_up(reading))
     return tuple(waits)

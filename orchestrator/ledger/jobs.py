@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from migrations.plan import Plan
 from migrations.routing import Owner, Ownership
 from orchestrator.core.freshness import Waits
+from orchestrator.core.hooks import holding
 from orchestrator.core.model import Job, index_from_json, index_to_json
 from orchestrator.core.states import JOB_EDGES, JOB_ENDED, BatchState, JobState
 from orchestrator.core.windows import closes_at, waits_until
@@ -331,7 +332,10 @@ def recall(connection: sa.Connection, job_id: int) -> None:
 
 
 def set_reason(connection: sa.Connection, job_id: int, reason: str | None) -> None:
-    """Replace the reason without changing the state."""
+    """Replace the reason without changing the state. A reason that says that the job is now held is told to others."""
+    held = holding(reason)
+    if held is not None and held not in (reason_of(connection, job_id) or ""):
+        connection.execute(transitions.held(job_id))
     connection.execute(
         sa.update(t.job).where(t.job.c.id == job_id, t.job.c.reason.is_distinct_from(reason)).values(reason=reason)
     )

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from orchestrator.core.notices import MAX_ATTEMPTS, Notice, wait_s
+from orchestrator.core.notices import HELD, MAX_ATTEMPTS, Notice, wait_s
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
 from orchestrator.ledger.jobs import index_of
@@ -145,7 +145,7 @@ def read(connection: sa.Connection, queued: Queued) -> Notice:
         state=queued.state,
         job=queued.job_id,
         job_state=job[0],
-        reason=job[1] if queued.machine != "job" or job[0] == queued.state else None,
+        reason=job[1] if queued.machine != "job" or queued.state in (job[0], HELD) else None,
         source=job[2],
         target=job[3],
         namespace=namespace,

@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.core.notices import HELD
 from orchestrator.core.states import BATCH_EDGES, CHECK_EDGES, JOB_EDGES, MOVE_EDGES, BatchState, CheckState, JobState
 from orchestrator.ledger import tables as t
 
@@ -69,6 +70,15 @@ def notices(table: str) -> tuple[str, ...]:
             else []
         ),
     )
+
+
+def held(job_id: int) -> sa.Insert:
+    """Return the statement that queues the notices of a job that is held. No trigger does: its state stays."""
+    queued, job, events = t.notice.c, t.job.c, t.receiver.c.events
+    columns = (queued.receiver, queued.job_id, queued.machine, queued.subject_id, queued.was, queued.state)
+    values = (t.receiver.c.name, job.id, sa.literal("job"), job.id, job.state, sa.literal(HELD))
+    told = t.job.join(t.receiver, events.overlap(sa.cast(["job", f"job.{HELD}"], events.type)))
+    return sa.insert(t.notice).from_select(columns, sa.select(*values).select_from(told).where(job.id == job_id))
 
 
 def job_to(state: JobState, **values: Any) -> sa.Update:

@@ -245,6 +245,21 @@ def test_an_upsert_that_may_land_says_until_when_it_is_waited_for(state: JobStat
     assert not any("was not answered" in one for one in over.waits)
 
 
+BOTH_AUTO = policies(cut_over="auto", clean_up="auto")
+HELD = (
+    (JobState.VERIFIED, "the policy waits: held by the hook before-cut-over at 100 %: not yet"),
+    (JobState.CUT_OVER, "the policy waits: held by the hook before-clean-up: not yet"),
+    (JobState.CUT_OVER, "the policy waits: waits for two persons for the clean-up"),
+)
+
+
+@pytest.mark.parametrize(("state", "reason"), HELD)
+def test_a_held_policy_is_told_with_what_a_person_types_and_nothing_to_watch(state: JobState, reason: str) -> None:
+    seen = progress(reading(state, policies=BOTH_AUTO, reason=reason))
+    assert seen.next_steps[0].startswith("vecfleet cutover 7" if state is JobState.VERIFIED else "vecfleet cleanup 7")
+    assert WATCH not in seen.next_steps and "clean-up follows" not in seen.waits
+
+
 @pytest.mark.parametrize(
     ("seen", "resting"),
     [
@@ -255,6 +270,8 @@ def test_an_upsert_that_may_land_says_until_when_it_is_waited_for(state: JobStat
         (reading(JobState.VERIFIED, policies=policies(cut_over="none", clean_up="auto")), False),
         (reading(JobState.CUT_OVER), True),
         (reading(JobState.CUT_OVER, policies=policies(clean_up="auto")), False),
+        *((reading(state, policies=BOTH_AUTO, reason=reason), True) for state, reason in HELD),
+        (reading(JobState.VERIFIED, policies=BOTH_AUTO, reason="the policy waits: asks the hook x"), False),
         (reading(JobState.NEEDS_ATTENTION), True),
         (reading(JobState.PAUSED), True),
         (reading(JobState.PAUSING), False),

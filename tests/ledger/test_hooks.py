@@ -17,8 +17,9 @@ from stages import AUTO, PATIENCE_S, proven_again, verified
 
 from orchestrator.core.hooks import Hook
 from orchestrator.core.next_steps import next_steps
+from orchestrator.core.notices import TROUBLE
 from orchestrator.core.states import JobState
-from orchestrator.ledger import audit, hooks, status
+from orchestrator.ledger import audit, hooks, notices, status
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, Database
 from orchestrator.ledger.request_keys import KeyedRequest
@@ -159,6 +160,8 @@ def test_after_a_refusal_a_persons_verb_asks_again(database: Database, tmp_path:
 def test_a_policy_waits_for_the_hook_and_after_a_refusal_for_a_person(database: Database, tmp_path: Path) -> None:
     table = verified(database, **AUTO)
     gate, asked = tmp_path / "open", tmp_path / "asked"
+    with table.begin() as connection:
+        notices.subscribe(connection, {"on-call": ["job.held"], "others": ["job.cleaned"]})
     entry = command(tmp_path, f"echo x >> {asked}", f"test -e {gate} || {{ echo not yet; exit 1; }}")
     declare(database, CUT_OVER)
 
@@ -172,7 +175,18 @@ def test_a_policy_waits_for_the_hook_and_after_a_refusal_for_a_person(database: 
     table.advance(3)
     assert table.job.reason == "the policy waits: held by the hook before-cut-over at 100 %: not yet"
     assert not answer_next(database, CUT_OVER, entry)
-    assert next_of(table)[0] == f"vecfleet cutover {table.job_id} --percent 100"
+    assert next_of(table) == (f"vecfleet cutover {table.job_id} --percent 100",)
+
+    # And whoever waits for that is told, once, in the hook's words
+    with table.begin() as connection:
+        told = notices.take(connection, "on-call", 60)
+        assert told is not None and notices.take(connection, "others", 60) is None
+        notice = notices.read(connection, told)
+        notices.delivered(connection, told)
+        assert notices.take(connection, "on-call", 60) is None
+    assert notice.event == "job.held" and notice.event in TROUBLE
+    assert notice.sentence.endswith(f"is now held: {table.job.reason}")
+    assert notice.to_json()["because"] == "a hook, or the lack of a second person, holds what would come next"
 
     # And a person's verb asks again
     gate.touch()
@@ -269,7 +283,7 @@ def test_an_address_is_asked_with_a_signature_and_its_words_hold_the_job(databas
     with Answering(lambda asked: next(answers)) as server:
         entry = WebHook(url=server.address, secrets=(SECRET,))  # type: ignore[arg-type]
         with dispatcher_asks(database, CUT_OVER, entry):
-            with pytest.raises(LeaveMissing, match=r": the index is being backed up$"):
+            with pytest.raises(LeaveMissing, match=r": the index is being backed up\n"):
                 act(table, CUT_OVER)
             with pytest.raises(LeaveMissing):  # a redirect is not followed, and allows nothing
                 act(table, CUT_OVER)
