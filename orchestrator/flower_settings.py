@@ -1,4 +1,4 @@
-"""Options of Flower: `celery -A orchestrator.queue flower --conf=orchestrator/flower_settings.py`.
+"""Options of Flower, for `vecfleet flower` and for plain `celery -A workers flower`.
 
 Flower runs this file and takes each name that is one of its options; the command line overrides it. By default Flower
 listens on every network interface without a password and would show every namespace's name to anybody.
@@ -14,7 +14,7 @@ from flower.urls import handlers
 from flower.views import BaseHandler
 from tornado.web import authenticated
 
-from orchestrator.core.wording import went_on
+from orchestrator.core.wording import after_another_run, went_on
 from vecfleet.settings import Settings
 
 _settings = Settings.load()
@@ -49,27 +49,37 @@ def _copy(task: Task) -> Task:
 
 Task.__copy__ = _copy
 
-_TASK_ID = re.compile(r"j(?P<job>\d+)\..+\.b(?P<batch>\d+)\.g\d+")
+_TASK_ID = re.compile(r"(?P<of_batch>j(?P<job>\d+)\..+\.b(?P<batch>\d+)\.g)(?P<generation>\d+)")
 _BATCH_PAGE = "batch {batch} of job {job}: why, and Retry"
 
 
 def format_task(task: Task) -> Task:
     """Write the arguments as a sentence, and lead to the batch's page. Leave other tasks unchanged.
 
-    Flower escapes whatever it shows, and makes links only of the tasks that a task belongs to: so its root is the page
-    of its batch.
+    The number comes first: Flower cuts long names. It escapes whatever it shows, and makes links only of the tasks that
+    a task belongs to: so its root is the page of its batch.
     """
     try:
         shown = ast.literal_eval(task.kwargs)
-        task.kwargs = f"job {shown['job']} · {shown['namespace']} · batch {shown['batch']}"
+        which = "whole namespace" if shown["batch"] == "whole" else f"batch {shown['batch']}"
+        task.kwargs = f"job {shown['job']} · {which} · {shown['namespace']}"
     except (ValueError, SyntaxError, TypeError, KeyError):
         return task
     numbers = _TASK_ID.fullmatch(task.uuid or "")
     task.root_id = _BATCH_PAGE.format_map(numbers.groupdict()) if numbers and _page else None
     if task.result:
-        task.result += went_on(len(task.children))
+        ran_again = numbers is not None and _ran_again(task, numbers)
+        task.result = after_another_run(task.result) if ran_again else task.result + went_on(len(task.children))
     task.exception = None  # the same sentence as the result
+    # Flower would show an object, and a row without children.
+    task.root, task.children = None, task.children or None
     return task
+
+
+def _ran_again(task: Task, numbers: re.Match[str]) -> bool:
+    """Say whether a later generation of the same batch began while Flower watched."""
+    later = f"{numbers['of_batch']}{int(numbers['generation']) + 1}"
+    return task.cluster_state is not None and later in task.cluster_state.tasks
 
 
 class _BatchPage(BaseHandler):  # type: ignore[misc]

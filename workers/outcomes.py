@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.core.model import CopyOutcome, Lease
+from orchestrator.core.wording import ONCE_GONE
 from vecfleet.errors import StoreError
 
 
@@ -93,12 +94,12 @@ def again(reason: str, after_seconds: float) -> Outcome:
 
 def parked(lease: Lease, reason: str) -> Outcome:
     step = f"`vecfleet retry {lease.job_id} failed --batch {lease.id}`"
-    return Outcome(State.FAILURE, f"parked: {reason}; once its reason is gone: {step}")
+    return Outcome(State.FAILURE, f"parked; {step}{ONCE_GONE}{reason}")
 
 
 def pausing(lease: Lease, reason: str) -> Outcome:
     step = f"`vecfleet resume {lease.job_id}`"
-    return Outcome(State.FAILURE, f"job {lease.job_id} pauses: {reason}; once its reason is gone: {step}")
+    return Outcome(State.FAILURE, f"job {lease.job_id} pauses; {step}{ONCE_GONE}{reason}")
 
 
 def told_by(error: Exception, text: str) -> str:

@@ -1,5 +1,6 @@
 """Sentences that several places share: counts, and what a rollback drops."""
 
+import re
 from collections.abc import Sequence
 
 from migrations.plan import Monthly, NewIndex
@@ -47,6 +48,14 @@ def in_namespaces(records: int, namespaces: int) -> str:
 def went_on(batches: int) -> str:
     """Return, as the end of a sentence, how many more batches a worker did without another wake-up."""
     return f"; went on with {counted(batches, 'more batch', 'more batches')}" if batches else ""
+
+
+ONCE_GONE = " once its reason is gone: "
+
+
+def after_another_run(failure: str) -> str:
+    """Return the sentence of a batch that failed and was run again since, without the command that runs it again."""
+    return f"run again since; {re.sub(f'; `[^`]+`{ONCE_GONE}', ': ', failure)}"
 
 
 def in_days(count: float) -> str:

@@ -53,7 +53,7 @@ def test_a_failed_batch_is_found_in_flower_understood_and_run_again_in_three_cli
     page.goto(f"{flower}/tasks")
     # Then it stands out: its state, which it is, and what happened, without a click
     row = page.locator("#tasks-table tbody tr", has_text="FAILURE")
-    row.filter(has_text="bruno").filter(has_text="batch 1 of 1").filter(has_text="parked: Conflict").wait_for()
+    row.filter(has_text="bruno").filter(has_text="batch 1 of 1").filter(has_text="parked; `vecfleet retry").wait_for()
     # When it is clicked, then its link to the page, then Retry
     row.locator(f"a[href*='b{failed['id']}.']").click()
     page.get_by_role("link", name=f"batch {failed['id']} of job {job_id}: why, and Retry").click()

@@ -62,7 +62,30 @@ KWARGS = "{'job': 17, 'namespace': 'creator_a_twin_b', 'batch': '3 of 40'}"
 
 
 def test_a_task_reads_as_job_namespace_and_batch(settings: dict[str, Any]) -> None:
-    assert settings["format_task"](Task(kwargs=KWARGS)).kwargs == "job 17 · creator_a_twin_b · batch 3 of 40"
+    assert settings["format_task"](Task(kwargs=KWARGS)).kwargs == "job 17 · batch 3 of 40 · creator_a_twin_b"
+    whole = Task(kwargs=KWARGS.replace("3 of 40", "whole"))
+    assert settings["format_task"](whole).kwargs == "job 17 · whole namespace · creator_a_twin_b"
+
+
+def test_a_failure_that_was_run_again_since_says_so_and_asks_for_nothing_more(settings: dict[str, Any]) -> None:
+    state = State()
+    failed = "parked; `vecfleet retry 17 failed --batch 38` once its reason is gone: Conflict: it is locked"
+    ends = {
+        "j17.n.copy3.b38.g0": ("failed", failed),
+        "j17.n.copy3.b38.g1": ("succeeded", "copied 5, 0.1 s"),
+        "j17.n.copy4.b39.g0": ("failed", failed),
+    }
+    for clock, (uuid, (end, result)) in enumerate(ends.items()):
+        event = {"type": f"task-{end}", "uuid": uuid, "kwargs": KWARGS, "result": result, "clock": clock}
+        state.event(event | {"root_id": uuid, "hostname": "w", "timestamp": 1.0, "local_received": 1.0})
+    shown = {uuid: settings["format_task"](copy(task)) for uuid, task in state.tasks.items()}
+    assert [task.result for task in shown.values()] == [
+        "run again since; parked: Conflict: it is locked",
+        "copied 5, 0.1 s",
+        failed,
+    ]
+    # And nothing of Flower's own objects
+    assert all(task.root is None and task.children is None for task in shown.values())
 
 
 def test_a_task_says_how_many_batches_its_worker_went_on_with(settings: dict[str, Any]) -> None:
@@ -113,6 +136,7 @@ def test_every_name_in_the_file_is_one_that_flower_knows(settings: dict[str, Any
         "authenticated",
         "handlers",
         "went_on",
+        "after_another_run",
     }
     assert ours - known == imported
     assert sys.modules["flower.options"] is options

@@ -7,8 +7,9 @@ import pytest
 
 from orchestrator.core.model import CopyOutcome, Lease, ParkedRecord
 from orchestrator.core.states import BatchKind
+from orchestrator.core.wording import after_another_run
 from vecfleet.errors import BadRequest, RateLimited, Refused
-from workers import outcomes, tasks
+from workers import outcomes
 from workers.outcomes import Outcome, State
 
 LEASE = Lease(
@@ -84,12 +85,5 @@ def test_a_services_words_stay_in_the_job_table_and_ours_are_told() -> None:
 def test_what_waits_for_a_person_names_the_command_that_goes_on() -> None:
     assert "`vecfleet retry 17 failed --batch 1042`" in outcomes.parked(LEASE, "why").text
     assert "`vecfleet resume 17`" in outcomes.pausing(LEASE, "why").text
+    assert after_another_run(outcomes.parked(LEASE, "why").text) == "run again since; parked: why"
     assert {outcome(LEASE, "why").state for outcome in (outcomes.parked, outcomes.pausing)} == {State.FAILURE}
-
-
-def test_a_pool_of_greenlets_is_refused_before_anything_is_taken() -> None:
-    class Greenlets:
-        is_green = True
-
-    with pytest.raises(SystemExit, match="does not run on greenlets"):
-        tasks._refuse_greenlets(options={"pool_cls": Greenlets})
