@@ -46,7 +46,7 @@ class Fleet:
         from orchestrator import queue
 
         if self.settings.wake_ups is None:
-            raise BadInput("REDIS_URL is not set", next_step=JOIN)
+            raise queue.without_address()
         return queue.make_app(self.settings.wake_ups.get_secret_value())
 
     @cached_property

@@ -7,6 +7,7 @@ the text of its arguments.
 
 import os
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -14,14 +15,15 @@ from amqp.exceptions import AMQPError, ChannelError
 from celery import Celery
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
+from kombu.transport import TRANSPORT_ALIASES, base
 from redis.exceptions import RedisError, ResponseError
 
 from orchestrator import rabbitmq
 from orchestrator.core.model import Lease, Wakeup
 from orchestrator.core.states import PROBE, QUEUES, BatchKind
 from orchestrator.telemetry import tracing
-from vecfleet.errors import Unreachable
-from vecfleet.settings import Settings
+from vecfleet.errors import BadInput, Unreachable
+from vecfleet.settings import JOIN, Settings
 
 log = structlog.get_logger("vecfleet.queue")
 
@@ -62,16 +64,30 @@ AWAY = (OperationalError, RedisError, AMQPError, rabbitmq.TakesNothing, OSError)
 # neither .env nor `none`.
 _OVERRIDES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 
+_NO_BROKER = "unset://"
+TRANSPORT_ALIASES["unset"] = "orchestrator.queue:NoBroker"
+
+
+class NoBroker(base.Transport):
+    """The broker of an app without an address. Celery's own would be a RabbitMQ on this machine, perhaps another's."""
+
+    def establish_connection(self) -> Any:
+        raise without_address()
+
+
+def without_address() -> BadInput:
+    return BadInput("REDIS_URL is not set", next_step=JOIN)
+
 
 def _queue(name: str) -> Queue:
     """Declare a queue as Celery would by itself once a wake-up is sent there, so that a broker has no other before."""
     return Queue(name, Exchange(name), routing_key=name)  # type: ignore[no-untyped-call]
 
 
-def make_app(broker_url: str | None) -> Celery:
+def make_app(broker_url: str) -> Celery:
     for variable in _OVERRIDES:
         os.environ.pop(variable, None)
-    over_amqp = (broker_url or "").startswith("amqp")
+    over_amqp = broker_url.startswith("amqp")
     if over_amqp:
         rabbitmq.install()
     app = Celery("vecfleet", broker=broker_url)
@@ -102,12 +118,14 @@ def make_app(broker_url: str | None) -> Celery:
     return app
 
 
-def _broker_from_settings() -> str | None:
+def _broker_from_settings() -> str:
     url = Settings.load().wake_ups
-    return url.get_secret_value() if url else None
+    return url.get_secret_value() if url else _NO_BROKER
 
 
 app = make_app(_broker_from_settings())
+# Plain `celery -A workers flower` has our options, too. By its own Flower listens everywhere, and lets anybody act.
+os.environ.setdefault("FLOWER_CONF", str(Path(__file__).with_name("flower_settings.py")))
 
 
 def kinds_of(queues: Collection[str]) -> frozenset[BatchKind]:

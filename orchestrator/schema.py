@@ -18,6 +18,8 @@ from vecfleet.settings import JOIN, Settings
 _REVISIONS = Path(__file__).resolve().parent.parent / "migrations" / "schema"
 # An arbitrary number, the same everywhere: two `vecfleet migrate` at once take turns.
 _UPGRADE_LOCK = 7_305_000
+OUTDATED = "schema-outdated"
+"""Code of the error that says that the job table has another revision than this code needs."""
 _PRESENT = sa.table("alembic_version", sa.column("version_num")).c.version_num
 
 
@@ -74,7 +76,7 @@ def require_current(connection: sa.Connection) -> None:
     if present != newest():
         raise Unreachable(
             f"the job table's schema is at revision {present or 'none'}; this version needs {newest()}",
-            code="schema-outdated",
+            code=OUTDATED,
             next_step="run `vecfleet migrate`",
         )
 

@@ -35,6 +35,7 @@ DOORS = {
         "orchestrator/cli/",
         "workers/consuming.py",
         "workers/showing.py",
+        "workers/starting.py",
         "workers/tasks.py",
         "workers/threads.py",
     ),

@@ -26,7 +26,7 @@ SEEDS = REPOSITORY / "docs" / "from-the-seeds.md"
 # Variables that other programs read: the SDK and OpenSSL, a test that is given a file.
 FOREIGN = {
     *("SSL_CERT_FILE", "PINECONE_DATA_DESCRIPTION", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_BSP_SCHEDULE_DELAY"),
-    *("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG", "AUTOSCALE_KEEPALIVE"),
+    *("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG", "AUTOSCALE_KEEPALIVE", "FLOWER_BROKER_API"),
 }
 LATER = ("out of scope",)
 BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -173,8 +173,8 @@ def other_options(page: Path) -> set[str]:
     """Options of other programs that this page is about."""
     if page.name in ("emulator.md", "running.md"):
         return set(re.findall(r'"(--[a-z-]+)"', (REPOSITORY / "emulator" / "__main__.py").read_text())) | {"--scale"}
-    if page.name == "celery.md":
-        return {option for param in celery.commands["worker"].params for option in param.opts}
+    if page.name in ("celery.md", "CHANGELOG.md"):
+        return {option for param in celery.commands["worker"].params for option in param.opts} | {"--conf", "--share"}
     return {"--share"}
 
 

@@ -3,8 +3,6 @@
 `acks_late` and a lease make a task safe to lose and to deliver twice; see `runner.run`.
 """
 
-from typing import Any
-
 import structlog
 from celery import Task, signals
 from celery.app import trace
@@ -19,6 +17,7 @@ from workers import outcomes
 from workers.process import leave_after, process
 from workers.runner import run
 from workers.showing import Batches, Result
+from workers.starting import require_all
 
 log = structlog.get_logger("vecfleet.worker")
 
@@ -35,17 +34,13 @@ trace.LOG_SUCCESS = "Task %(name)s[%(id)s] ended in %(runtime)ss: %(return_value
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
-def _configure(loglevel: int, **_: object) -> None:
+def _configure(loglevel: int, logfile: str | None, **_: object) -> None:
     settings = Settings.load()
-    logs.configure(settings, loglevel)
+    logs.configure(settings, loglevel, logfile)
     tracing.start(settings, "worker")
 
 
-@signals.celeryd_init.connect  # type: ignore[untyped-decorator]
-def _refuse_greenlets(options: dict[str, Any], **_: object) -> None:
-    """End before anything is taken: gRPC would hold up every greenlet while it waits, the renewal of leases too."""
-    if getattr(options.get("pool_cls"), "is_green", False):
-        raise SystemExit("vecfleet does not run on greenlets (gevent, eventlet)\nnext: leave `--pool` out, for threads")
+signals.celeryd_init.connect(require_all)
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -12,8 +11,6 @@ from orchestrator.core.states import QUEUES
 from orchestrator.embedded.programs import KEEPS_FREED_MEMORY, PYTHON
 from vecfleet.errors import BadInput
 from vecfleet.settings import JOIN, Settings
-
-_FLOWER_SETTINGS = Path(__file__).parent.parent / "flower_settings.py"
 
 
 def worker(
@@ -57,7 +54,7 @@ def flower(port: Annotated[int | None, typer.Option(help="Default: FLOWER_PORT."
     if Settings.load().redis_url is None:
         raise BadInput("REDIS_URL is not set", next_step=JOIN)
     chosen = [f"--port={port}"] if port else []
-    _become("celery", "-A", "orchestrator.queue", "flower", f"--conf={_FLOWER_SETTINGS}", *chosen)
+    _become("celery", "-A", "orchestrator.queue", "flower", *chosen)
 
 
 def _emulator_help(context: typer.Context, wanted: bool) -> None:

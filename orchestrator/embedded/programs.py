@@ -148,8 +148,7 @@ def worker(state_dir: Path, env: Mapping[str, str], number: int, *, task_events:
 
 
 def flower(state_dir: Path, env: Mapping[str, str], port: int) -> Program:
-    settings = Path(__file__).parent.parent / "flower_settings.py"
-    command = [*PYTHON, "celery", "-A", "orchestrator.queue", "flower", f"--conf={settings}"]
+    command = [*PYTHON, "celery", "-A", "orchestrator.queue", "flower"]
     uses = (*_PYTHON, *(name.upper() for name in _QUEUE), "WEB_URL", "FLOWER_*")
     return Program("flower", [*command, f"--port={port}"], state_dir=state_dir, env=env, uses=uses, port=port)
 

@@ -1,4 +1,4 @@
-"""Logs: events on stderr, for people or as JSON, from our code and the libraries.
+"""Logs: events on stderr or in a file, for people or as JSON, from our code and the libraries.
 
 Keys, tokens, passwords, record ids and metadata never reach them, at any level. Tracebacks show no local variables,
 which hold records and keys. Libraries that log requests or statements log from WARNING on. Each line is then searched
@@ -8,6 +8,8 @@ for every secret in the settings. Errors are reported to Sentry besides, where S
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -27,8 +29,12 @@ _SHORTEST_SECRET = 8
 _HIDDEN = "**********"
 
 
-def configure(settings: Settings, level: int | str | None = None) -> None:
-    """Set up logging for this process, at LOG_LEVEL unless another level is given. Safe to repeat."""
+def configure(settings: Settings, level: int | str | None = None, file: str | None = None) -> None:
+    """Set up logging for this process, at LOG_LEVEL unless another level is given. Safe to repeat.
+
+    `file` is appended to, so that several processes may share it.
+    """
+    stream = Path(file).open("a", buffering=1, encoding="utf-8") if file else sys.stderr  # noqa: SIM115 - open to the end
     least = level if isinstance(level, int) else logging.getLevelNamesMapping()[level or settings.log_level]
     before: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -37,14 +43,14 @@ def configure(settings: Settings, level: int | str | None = None) -> None:
     ]
     if (report := error_reports.start(settings)) is not None:
         before.append(report)
-    after = [*_renderers(settings), _hiding(secrets_of(settings))]
+    after = [*_renderers(settings, stream), _hiding(secrets_of(settings))]
     structlog.configure(
         processors=[*before, *after],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_with_fields, structlog.stdlib.add_logger_name, *before],
@@ -67,11 +73,11 @@ def secrets_of(settings: Settings) -> list[str]:
     return sorted((text for text in secrets if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 
-def _renderers(settings: Settings) -> list[structlog.types.Processor]:
+def _renderers(settings: Settings, stream: TextIO) -> list[structlog.types.Processor]:
     if settings.log_format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
 
 
 def _hiding(secrets: list[str]) -> Callable[..., str]:

@@ -93,8 +93,11 @@ def test_a_shutdown_from_afar_hands_back_what_cannot_be_finished(open_world: Ope
 
 def test_doctor_names_the_queues_that_nobody_serves(open_world: OpenWorld) -> None:
     world = open_world()
-    world.start_celery("-A", "workers.tasks", "worker", "-Q", "control,verify", "-c", "2")
+    file = world.folder / "w7.log"
+    logged = ("-n", "w7@%h", "-l", "INFO", "--logfile", str(file.with_stem("%n")))
+    world.start_celery("-A", "workers.tasks", "worker", "-Q", "control,verify", "-c", "2", *logged)
     world.until_all_answer()
+    assert "w7@" in file.read_text() and " ready." in file.read_text()
     check = workers_check(world)
     assert not check.ok
     assert "nobody serves copy,cleanup: such batches wait" in check.detail

@@ -1,0 +1,80 @@
+"""A process that could do no work says so when it starts, and takes nothing from any broker."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from orchestrator import queue
+from tests.stories.launching import type_out
+from vecfleet.errors import BadInput
+from workers.starting import require_all
+
+COMMANDS = ("worker", "status", "purge -f", "inspect ping", "control shutdown", "call vecfleet.copy_batch", "flower")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_without_an_address_no_command_of_celerys_looks_for_a_broker(command: str, tmp_path: Path) -> None:
+    ended = type_out("-A", "workers", *command.split(), module="celery", env={"HOME": str(tmp_path)}, folder=tmp_path)
+    assert ended.returncode != 0
+    assert ended.stderr.startswith("REDIS_URL is not set\nnext: set it"), ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_app_without_an_address_connects_to_nobody() -> None:
+    with (
+        pytest.raises(BadInput, match="REDIS_URL is not set"),
+        queue.make_app("unset://").connection_for_write() as app,
+    ):
+        app.connect()
+
+
+@pytest.fixture
+def fleet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Path]:
+    """The environment of a worker, whose folder this is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    yield tmp_path
+    logging.basicConfig(handlers=[], force=True)
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_worker_that_has_all_it_needs_begins() -> None:
+    require_all("w1@here", {"logfile": None})
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_pool_of_greenlets_is_refused_before_anything_is_taken() -> None:
+    class Greenlets:
+        is_green = True
+
+    with pytest.raises(SystemExit, match="does not run on greenlets"):
+        require_all("w1@here", {"pool_cls": Greenlets})
+
+
+@pytest.mark.parametrize("missing", ["DATABASE_URL", "REDIS_URL"])
+@pytest.mark.usefixtures("fleet")
+def test_a_worker_without_an_address_ends_and_names_it(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.delenv(missing)
+    monkeypatch.setenv("BROKER_URL", "amqp://rabbit")  # which takes the wake-ups, and keeps no pace
+    with pytest.raises(SystemExit, match=f"(?s){missing} is not set\nnext: set it.*vecfleet up"):
+        require_all("w1@here", {})
+
+
+def test_a_worker_of_another_version_ends_and_a_detached_ones_log_says_why(fleet: Path, database_url: str) -> None:
+    another = sa.create_engine(database_url)
+    with another.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+    another.dispose()
+    with pytest.raises(SystemExit, match=r"(?s)is at revision 0001.*next: run `vecfleet migrate`"):
+        require_all("w1@here", {"logfile": "%n.log"})
+    assert "is at revision 0001" in (fleet / "w1.log").read_text()
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_job_table_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://fleet@127.0.0.1:1/none")
+    require_all("w1@here", {})
