@@ -17,10 +17,13 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.core.model import Lease, Wakeup
 from orchestrator.ledger.database import Database
 from orchestrator.queue import TASKS
+from vecfleet.connections import PINECONE
 from vecfleet.errors import TimedOut, Unavailable
 from vecfleet.records import Record
+from vecfleet.settings import Settings
 from vecfleet.stores.base import Fetched, Index, IndexInfo, Store, Usage, Written
 from vecfleet.stores.memory import MemoryIndex, MemoryStore
+from vecfleet.stores.pinecone import Accounts
 from workers import runner
 from workers.outcomes import Outcome
 from workers.pace import Limit, Pace, Slot
@@ -271,6 +274,8 @@ class Service:
 class OneIndex(MemoryStore):
     """The store that has this one index, and no other."""
 
+    name = PINECONE
+
     def __init__(self, index: Index) -> None:
         super().__init__()
         self.index = index
@@ -283,6 +288,14 @@ class OneIndex(MemoryStore):
 
     def open(self, info: IndexInfo) -> Index:  # type: ignore[override]
         return self.index
+
+
+class OneAccount(Accounts):
+    """The accounts of a fleet that has no named one, with this store for its own."""
+
+    def __init__(self, settings: Settings, store: OneIndex) -> None:
+        super().__init__(settings)
+        self._stores[PINECONE] = store  # type: ignore[assignment]
 
 
 class Unpaced(Pace):
@@ -307,8 +320,8 @@ class Parts(Fleet):
         return self.gated
 
     @property
-    def store(self) -> Store:  # type: ignore[override]
-        return self.one
+    def accounts(self) -> Accounts:  # type: ignore[override]
+        return OneAccount(self.settings, self.one)
 
     def store_named(self, name: str) -> Store:
         return self.one
