@@ -81,6 +81,7 @@ MATRIX: Mapping[str, Mapping[str, Outcome]] = {
     "list_creator_twins": _LOOKED_FOR | {"nobody": BadName},
     "get_namespace": _LOOKED_FOR | {"nobody": BadName},
     "held": _REFUSED,
+    "model_of": _REFUSED,
 }
 # Of no tenant: the index as a whole, for the operator's own programs; they guard nothing, and say so.
 WITHOUT_SUBJECT = {"data", "serving", "replay", "close"}
@@ -111,6 +112,7 @@ CALLS: Mapping[str, Callable[[Client, Any, Any], Any]] = {
     "list_creator_twins": lambda client, creator, _: client.list_creator_twins(creator),
     "get_namespace": lambda client, creator, twin: client.get_namespace(creator, twin),
     "held": lambda client, creator, twin: client.held(creator, twin),
+    "model_of": lambda client, creator, twin: client.model_of(creator, twin),
 }
 ERASING = {"erase", "delete_twin", "delete_creator", "delete_creator_data", "verify_deletion"}
 LOOKING = {"fetch", "list", "list_namespaces", "describe_namespace", "query"}

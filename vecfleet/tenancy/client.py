@@ -78,10 +78,6 @@ class PineconeDelphiClient(ClientCore):
         """Return the model by which a tenant is asked now, if its route names one: that of vectors to ask with."""
         return self._run(self._model_of(requests.tenant_of(creator_id, twin_id)))
 
-    def has_models(self, creator_id: str) -> bool:
-        """Say whether any route of a creator names a model: its questions are then asked by text."""
-        return self.rollout is not None and self.rollout.has_models(creator_id)
-
     @property
     def data(self) -> Index:
         """The index as the fleet sees it: namespaces, ids, records."""

@@ -91,7 +91,8 @@ def delphi_router(
         shared = {"top_k": asked.top_k, "filter": asked.filter, "include_metadata": asked.include_metadata}
         if asked.query is None:
             return {"vector": asked.vector, **shared}
-        if tenants().texts.integrated or tenants().has_models(creator):
+        rollout = tenants().rollout
+        if tenants().texts.integrated or (rollout is not None and rollout.has_models(creator)):
             return {"text": asked.query, **shared}
         return {"vector": embed_one(embedder or openai_embedder(tenants().settings), asked.query), **shared}
 
