@@ -77,7 +77,7 @@ _LONGEST_REST_S = 3.0  # a look that waited for a lock took long for another rea
 _BUSY_REST_S = 1.0
 
 # States that decide whether to cut over or to repair.
-_READERS_MATTER = frozenset({JobState.COPIED, JobState.VERIFIED, JobState.NEEDS_ATTENTION})
+_READERS_MATTER = frozenset({JobState.COPIED, JobState.VERIFIED, JobState.CUT_OVER, JobState.NEEDS_ATTENTION})
 
 # Start of the reason of a job that cannot be advanced, and the words before its earlier reason.
 _STUCK, _BEFORE = "the dispatcher cannot advance it and keeps trying:", ". Before: "

@@ -164,7 +164,7 @@ def decide(snapshot: JobSnapshot, now: datetime) -> list[Command]:
             return [] if snapshot.readers_moved else [CutOver()]
         case JobState.VERIFIED | JobState.CUT_OVER if goes_on_cleaning(snapshot):
             return [CleanUp()]  # a clean-up was asked for; another pass or verification interrupted it
-        case JobState.VERIFIED if snapshot.policies.cut_over == "none":
+        case JobState.VERIFIED if snapshot.policies.cut_over == "none" and not snapshot.readers_moved:
             return _maybe_clean_up(snapshot, snapshot.job.verified_at, now)
         case JobState.CUT_OVER:
             return _maybe_clean_up(snapshot, snapshot.job.cut_over_at, now)
@@ -192,7 +192,8 @@ def _planned(snapshot: JobSnapshot, now: datetime) -> list[Command]:
 
 def goes_on_cleaning(snapshot: JobSnapshot) -> bool:
     """Say whether a requested clean-up was interrupted and goes on now. Taking readers back ends a clean-up."""
-    done = JobState.VERIFIED if snapshot.policies.cut_over == "none" else JobState.CUT_OVER
+    unread = snapshot.policies.cut_over == "none" and not snapshot.readers_moved
+    done = JobState.VERIFIED if unread else JobState.CUT_OVER
     return snapshot.job.cleaning_at is not None and snapshot.job.state is done
 
 

@@ -10,6 +10,7 @@ without, writers `freeze`       the start of the job, when no client may use a r
 without, `delta` or `dual`      the moment at which the clean-up was asked for, plus the same time: the routes of a
                                 reverse plan, and of `dual`, change with the clean-up
 
+A plan without a cut-over counts as one with it once a person cut its job over.
 Where writers go on, or readers move, the sources therefore stay for at least `routes_stale_s` + `source_lag_s`,
 whatever the soak time is. A clean-up may be asked for earlier; it deletes nothing until then.
 
@@ -63,9 +64,10 @@ class Dated(Protocol):
 
 def last_permitted_write(job: Dated, policies: Policies) -> datetime | None:
     """Return the last time at which an application may have written to the source; None while it still may."""
-    if policies.cut_over == "none" and not policies.quiet_passes:
+    without = policies.cut_over == "none" and job.cut_over_at is None
+    if without and not policies.quiet_passes:
         return job.started_at or job.created_at
-    moved_at = job.cleaning_at if policies.cut_over == "none" else job.cut_over_at
+    moved_at = job.cleaning_at if without else job.cut_over_at
     return None if moved_at is None else moved_at + timedelta(seconds=job.waits.routes_stale_s)
 
 

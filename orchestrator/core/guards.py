@@ -126,12 +126,13 @@ class CleanUpFacts:
     undecided: int
     parked_batches: int
     claimed_elsewhere: Sequence[str]  # sources of this job that another live job reads or writes
+    readers_moved: bool  # any reader, now or before
 
 
 def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[Objection]:
     """Return every reason why the sources may not be deleted yet."""
     objections = [
-        *against_state(facts.job, facts.policies, now),
+        *against_state(facts.job, facts.policies, now, readers_moved=facts.readers_moved),
         *_against_accounts(facts),
         *_against_verdicts(facts, now),
     ]
@@ -151,9 +152,10 @@ def way_to_clean_up(facts: CleanUpFacts, now: datetime) -> str:
         return f"vecfleet park list {job.id}"
     if job.state in (JobState.PLANNED, JobState.RUNNING, JobState.COPIED):
         return f"vecfleet status {job.id} --watch"
-    if job.state is JobState.VERIFIED and against_state(job, facts.policies, now):
+    by_state = against_state(job, facts.policies, now, readers_moved=facts.readers_moved)
+    if job.state is JobState.VERIFIED and by_state:
         return f"vecfleet cutover {job.id} --percent 100"
-    if not against_state(job, facts.policies, now) and _against_verdicts(facts, now):
+    if not by_state and _against_verdicts(facts, now):
         return f"vecfleet verify {job.id} --watch"
     return f"vecfleet status {job.id}"
 
@@ -253,13 +255,16 @@ def against_decommission(facts: DecommissionFacts, now: datetime) -> list[tuple[
     return objections
 
 
-def against_state(job: Job, policies: Policies, now: datetime) -> list[Objection]:
-    """Return the objections to a clean-up that the job's row alone shows."""
+def against_state(job: Job, policies: Policies, now: datetime, *, readers_moved: bool) -> list[Objection]:
+    """Return the objections to a clean-up that the job's row shows.
+
+    Once a person moved any reader, a plan without a cut-over counts as one with it: its routes lead readers.
+    """
     if job.state in (JobState.PLANNED, JobState.RUNNING, JobState.COPIED):
         return [Objection("not-verified", f"the job {being(job.state)}: its targets are not verified")]
     if job.state is JobState.NEEDS_ATTENTION and job.resume_to is not JobState.CLEANING:
         return [Objection("attention-needed", f"the job needs attention: {job.reason}")]
-    if policies.cut_over == "none":
+    if policies.cut_over == "none" and not readers_moved:
         return []
     if job.cut_over_percent < 100 or job.cut_over_at is None:
         return [Objection("readers-on-source", f"readers are cut over at {job.cut_over_percent} %, not 100 %")]

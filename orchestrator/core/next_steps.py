@@ -38,14 +38,14 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
             return (*_objected(reading), watch)
         case _S.VERIFIED if job.cut_over_percent == 100:  # the verdict is new: the job returns to cut over by itself
             return (watch, f"vecfleet reverse {job.id}")
-        case _S.VERIFIED if reading.empty_targets and job.policies.cut_over != "none":
+        case _S.VERIFIED if reading.empty_targets and moves_readers(reading) != "none":
             back = "reverse" if job.cut_over_percent else "rollback"
             return (f"vecfleet park undo {job.id} --all", f"vecfleet {back} {job.id}")
         case _S.VERIFIED if (renewal := _renewal(reading)) is not None:
             return (renewal, f"vecfleet {'reverse' if job.cut_over_percent else 'rollback'} {job.id}")
         case _S.VERIFIED if job.cut_over_percent:
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet reverse {job.id}")
-        case _S.VERIFIED if job.policies.cut_over == "operator" or (reading.proof and reading.proof.back):
+        case _S.VERIFIED if moves_readers(reading) == "operator":
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet rollback {job.id}")
         case _S.VERIFIED if job.policies.cut_over == "none" and job.policies.clean_up == "operator":
             finish, cleanup, rollback = (f"vecfleet {act} {job.id}" for act in ("finish", "cleanup", "rollback"))
@@ -83,12 +83,18 @@ def _passes_ran_out(job: JobRow) -> bool:
     return job.policies.quiet_passes > 0 and job.passes >= job.passes_allowed
 
 
+def moves_readers(reading: Reading) -> str:
+    """Return who moves the readers on: as the plan says, until a person moves any. Then it is a person."""
+    by_person = reading.job.cut_over_percent or (reading.proof and reading.proof.back)
+    return "operator" if by_person else reading.job.policies.cut_over
+
+
 def soaks_until(job: JobRow, now: datetime) -> datetime | None:
     """Return the end of the soak time; None once it is over, or where a clean-up does not wait for it.
 
-    Without a cut-over only the policy waits: a person who asks for the clean-up knows who reads the old.
+    Without any cut-over only the policy waits: a person who asks for the clean-up knows who reads the old.
     """
-    by_policy_alone = job.policies.cut_over == "none"
+    by_policy_alone = job.policies.cut_over == "none" and not job.cut_over_percent
     since = job.verified_at if by_policy_alone else job.cut_over_at
     if since is None or (by_policy_alone and job.policies.clean_up == "operator"):
         return None

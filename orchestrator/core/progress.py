@@ -12,7 +12,7 @@ from orchestrator.core.following import freezes, in_step_as_of, of_lag, of_write
 from orchestrator.core.freshness import fresh_from, frozen_from, next_pass_at
 from orchestrator.core.hooks import holding
 from orchestrator.core.model import Move
-from orchestrator.core.next_steps import MOVING, next_steps, nobody_works, soaks_until
+from orchestrator.core.next_steps import MOVING, moves_readers, next_steps, nobody_works, soaks_until
 from orchestrator.core.reading import Reading, Undoing, Waiting
 from orchestrator.core.states import JOB_ENDED, JOB_WORKING, JobState, MoveState
 from orchestrator.core.windows import waits_until
@@ -217,7 +217,8 @@ def rests(reading: Reading) -> bool:
     if job.state in JOB_ENDED | {_S.NEEDS_ATTENTION, _S.PAUSED} or _policy_held(reading):
         return True
     if job.state is _S.VERIFIED:
-        by_whom = job.policies.clean_up if job.policies.cut_over == "none" else job.policies.cut_over
+        by_whom = moves_readers(reading)
+        by_whom = job.policies.clean_up if by_whom == "none" else by_whom
         return by_whom == "operator" and job.cut_over_percent < 100
     return job.state is _S.CUT_OVER and job.policies.clean_up == "operator"
 
@@ -297,13 +298,13 @@ def _waits(reading: Reading, silent_broker: str | None, freshness_wait_s: float 
             waits.append(_lingering(reading.undoing, freshness_wait_s))
     elif job.state is _S.NEEDS_ATTENTION and reading.conflicting:
         waits.append(another_plan(reading.conflicting, job.id))
-    elif job.state is _S.VERIFIED and job.policies.cut_over == "operator":
+    elif job.state is _S.VERIFIED and moves_readers(reading) == "operator":
         waits.append(f"a person decides when readers move to the new namespaces ({job.cut_over_percent} % so far)")
         if reading.totals.left_behind:
             waits.append(not_found_by_readers(reading.totals.left_behind))
     elif _policy_held(reading):
         pass  # the reason says it
-    elif job.state is _S.CUT_OVER or (job.state is _S.VERIFIED and job.policies.cut_over == "none"):
+    elif job.state is _S.CUT_OVER or (job.state is _S.VERIFIED and moves_readers(reading) == "none"):
         waits.append(_before_clean_up(reading))
     return tuple(waits)
 

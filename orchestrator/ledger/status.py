@@ -97,9 +97,10 @@ def _proof(connection: sa.Connection, job: JobRow) -> Proof | None:
         .order_by(_T.verdict_at)
         .limit(1)
     ).one_or_none()
-    if oldest is None or job.policies.cut_over == "none":
+    back = rollout.taken_back(connection, job.id)
+    if oldest is None or (job.policies.cut_over == "none" and not job.cut_over_percent and back is None):
         return None
-    return Proof(oldest.namespace, oldest.verdict_at, job.passes, rollout.taken_back(connection, job.id))
+    return Proof(oldest.namespace, oldest.verdict_at, job.passes, back)
 
 
 def every(connection: sa.Connection) -> list[tuple[JobRow, Totals]]:

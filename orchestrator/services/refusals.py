@@ -207,6 +207,7 @@ def clean_up(connection: sa.Connection, job: Job) -> None:
         undecided=parked.undecided(connection, job.id),
         parked_batches=sum(1 for batch in parked.batches(connection, job.id)),
         claimed_elsewhere=jobs.claimed_elsewhere(connection, job),
+        readers_moved=routes.any_moved(connection, job.id),
     )
     at = now(connection)
     objections = against_clean_up(facts, at)
@@ -217,8 +218,9 @@ def clean_up(connection: sa.Connection, job: Job) -> None:
 
 
 def clean_up_by_state(connection: sa.Connection, job: Job) -> None:
-    """Guard as `clean_up` does, but by the job's row alone, which is cheap for any number of namespaces."""
-    objections = against_state(job, job.plan.policies, now(connection))
+    """Guard as `clean_up` does, but by the job's row and readers, which is cheap for any number of namespaces."""
+    readers_moved = routes.any_moved(connection, job.id)
+    objections = against_state(job, job.plan.policies, now(connection), readers_moved=readers_moved)
     if objections:
         raise Refused(objections=objections, next_step=status(job.id))
 

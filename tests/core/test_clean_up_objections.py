@@ -19,6 +19,7 @@ READY = CleanUpFacts(
     undecided=0,
     parked_batches=0,
     claimed_elsewhere=[],
+    readers_moved=True,
 )
 
 
@@ -139,8 +140,22 @@ def test_a_verdict_made_once_a_late_upsert_could_no_longer_land_is_good() -> Non
 
 def test_a_plan_without_readers_needs_no_cut_over() -> None:
     facts = with_job(state=JobState.VERIFIED, cut_over_percent=0, cut_over_at=None)
-    assert against_clean_up(replace(facts, policies=Policies(cut_over="none")), NOW) == []
+    assert against_clean_up(replace(facts, policies=Policies(cut_over="none"), readers_moved=False), NOW) == []
     assert against_clean_up(facts, NOW) != []
+
+
+@pytest.mark.parametrize(
+    ("job", "code"),
+    [
+        ({"state": JobState.VERIFIED, "cut_over_percent": 25, "cut_over_at": None}, "readers-on-source"),
+        ({"state": JobState.VERIFIED, "cut_over_percent": 0, "cut_over_at": None}, "readers-on-source"),
+        ({"cut_over_at": NOW}, "soak-time"),
+    ],
+)
+def test_readers_that_a_person_moved_count_although_the_plan_moves_none(job: dict[str, Any], code: str) -> None:
+    """A clean-up deleted both sources while the route of one still led its readers there."""
+    moved = replace(with_job(**job), policies=Policies(cut_over="none"), readers_moved=True)
+    assert [objection.code for objection in against_clean_up(moved, NOW)] == [code]
 
 
 def test_a_target_to_which_nothing_was_written_needs_no_proof() -> None:

@@ -368,6 +368,12 @@ def test_the_policy_cleans_up_after_the_soak_time_and_not_before(
     assert decide(snapshot(state, policies=policies, **stamp), NOW) == ([CleanUp()] if cleans else [])
 
 
+@pytest.mark.parametrize("percent", [25, 0])
+def test_a_plan_that_moves_no_readers_deletes_nothing_by_itself_once_a_person_moved_some(percent: int) -> None:
+    moved = {"policies": NO_READERS, "readers_moved": True, "verified_at": NOW - timedelta(days=30)}
+    assert decide(snapshot(J.VERIFIED, cut_over_percent=percent, **moved), NOW) == []
+
+
 def test_without_the_time_of_the_cut_over_nothing_is_cleaned() -> None:
     assert decide(snapshot(J.CUT_OVER, policies=AUTO, cut_over_at=None, cut_over_percent=100), NOW) == []
 

@@ -37,8 +37,13 @@ def test_a_source_reads_as_it_was_left_one_lag_after_the_last_permitted_write(
     writers: str, cut_over: str, last: object
 ) -> None:
     policies = Policies(writers=writers, cut_over=cut_over)  # type: ignore[arg-type]
-    assert last_permitted_write(ROW, policies) == last
-    assert fresh_from(ROW, policies) == last + LAG  # type: ignore[operator]
+    row = replace(ROW, cut_over_at=None) if cut_over == "none" else ROW
+    assert last_permitted_write(row, policies) == last
+    assert fresh_from(row, policies) == last + LAG  # type: ignore[operator]
+
+
+def test_a_cut_over_that_the_plan_did_not_ask_for_lets_writers_go_on_like_any_other() -> None:
+    assert last_permitted_write(ROW, Policies(cut_over="none")) == CUT_OVER + ROUTES
 
 
 def test_while_readers_are_on_the_old_side_no_look_is_fresh() -> None:
@@ -46,11 +51,11 @@ def test_while_readers_are_on_the_old_side_no_look_is_fresh() -> None:
 
 
 def test_a_job_that_has_not_started_yet_counts_from_when_it_was_made() -> None:
-    assert fresh_from(replace(ROW, started_at=None), Policies(cut_over="none")) == NOW + LAG
+    assert fresh_from(replace(ROW, started_at=None, cut_over_at=None), Policies(cut_over="none")) == NOW + LAG
 
 
 def test_a_store_whose_reads_do_not_lag_is_not_waited_for() -> None:
-    assert fresh_from(replace(ROW, source_lag_s=0.0), Policies(cut_over="none")) == STARTED
+    assert fresh_from(replace(ROW, source_lag_s=0.0, cut_over_at=None), Policies(cut_over="none")) == STARTED
 
 
 def test_a_small_job_looks_often_for_its_deletion_and_a_large_one_once() -> None:

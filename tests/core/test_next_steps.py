@@ -57,6 +57,19 @@ from vecfleet.stores.base import Usage
             reading(JobState.VERIFIED, verified_at=STARTED, policies=policies(cut_over="none", soak_seconds=3_600)),
             ("vecfleet finish 7", "vecfleet cleanup 7", "vecfleet rollback 7"),
         ),
+        (
+            reading(JobState.VERIFIED, policies=policies(cut_over="none"), proof=proof(NOW, BACK)),
+            ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7"),
+        ),
+        (
+            reading(
+                JobState.CUT_OVER,
+                cut_over_percent=100,
+                cut_over_at=STARTED,
+                policies=policies(cut_over="none", soak_seconds=3_600),
+            ),
+            ("vecfleet status 7", "vecfleet reverse 7"),
+        ),
         (reading(JobState.VERIFIED, empty_targets=1), ("vecfleet park undo 7 --all", "vecfleet rollback 7")),
         (reading(JobState.VERIFIED, policies=policies(cut_over="auto")), (WATCH,)),
         (

@@ -236,6 +236,11 @@ def test_without_a_cut_over_only_the_policy_waits_for_the_soak_time(clean_up: st
     assert progress(over).waits == ("a person decides when the old is deleted",)
 
 
+def test_readers_that_a_person_split_are_told_although_the_plan_moves_none() -> None:
+    split = reading(JobState.VERIFIED, policies=policies(cut_over="none"), cut_over_percent=25)
+    assert progress(split).waits == ("a person decides when readers move to the new namespaces (25 % so far)",)
+
+
 @pytest.mark.parametrize("state", [JobState.COPIED, JobState.CANCELLING])
 def test_an_upsert_that_may_land_says_until_when_it_is_waited_for(state: JobState) -> None:
     waiting = progress(reading(state, landing=NOW + timedelta(seconds=40)))
@@ -268,6 +273,10 @@ def test_a_held_policy_is_told_with_what_a_person_types_and_nothing_to_watch(sta
         (reading(JobState.VERIFIED, cut_over_percent=100), False),
         (reading(JobState.VERIFIED, policies=policies(cut_over="none")), True),
         (reading(JobState.VERIFIED, policies=policies(cut_over="none", clean_up="auto")), False),
+        (
+            reading(JobState.VERIFIED, policies=policies(cut_over="none", clean_up="auto"), cut_over_percent=25),
+            True,
+        ),
         (reading(JobState.CUT_OVER), True),
         (reading(JobState.CUT_OVER, policies=policies(clean_up="auto")), False),
         *((reading(state, policies=BOTH_AUTO, reason=reason), True) for state, reason in HELD),

@@ -43,6 +43,34 @@ def test_the_soak_time_starts_anew_when_some_readers_went_back(database: Databas
         acts.clean_up(table.database, table.job_id, "ana", by_ids=False)
 
 
+@pytest.mark.parametrize("clean_up", ["operator", "auto"])
+def test_readers_that_a_person_moved_keep_the_sources_although_the_plan_moves_none(
+    database: Database, clean_up: str
+) -> None:
+    # Given a verified copy that nobody was to read, long soaked, and a part of its readers
+    table = verified(database, cut_over="none", clean_up=clean_up, soak_seconds=86_400)
+    acts.cut_over(table.database, table.job_id, "ana", 25)
+    table.put(verified_at=sa.func.clock_timestamp() - timedelta(hours=25))
+
+    # When readers are split, then taken back, then moved: nothing is deleted before they soaked on the new side
+    for percent, says in ((25, "cut over at 25 %"), (0, "cut over at 0 %"), (100, "soak time lasts until")):
+        if percent:
+            acts.cut_over(table.database, table.job_id, "ana", percent)
+        else:
+            acts.reverse(table.database, table.job_id, "ana")
+            proven_again(table)
+        table.advance()
+        assert table.job.state is (JobState.CUT_OVER if percent == 100 else JobState.VERIFIED)
+        with pytest.raises(Refused, match=says):
+            acts.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    soaked(table)
+    if clean_up == "auto":
+        table.advance()
+    else:
+        acts.clean_up(table.database, table.job_id, "ana", by_ids=False)
+    assert table.job.state is JobState.CLEANING
+
+
 def test_the_policy_cleans_up_by_itself_through_the_same_guards(database: Database) -> None:
     # Given a job on its own whose verdict is two days old
     table = verified(database, **AUTO)
