@@ -15,6 +15,7 @@ from migrations.survey import CommonIds, HeldNamespace, Survey
 from vecfleet import names
 from vecfleet.enriching import OWNER_KEYS
 from vecfleet.errors import BadName
+from vecfleet.records import Record
 from vecfleet.stores.base import IndexInfo, Kind
 
 # The number of aliases that one index may have, in every plan of the service, and the characters of their names.
@@ -133,7 +134,8 @@ def check_targets(
         findings.found(
             f"{counted(len(occupied), 'target')} not empty ({counted(total, 'record')} there): {few(occupied)}"
             + (
-                "; say what happens to ids that are there already (collisions: skip, prefix or identical)"
+                "; choose another name, or say what happens to ids that are there already: `--collisions skip`, "
+                "`prefix` or `identical`"
                 if stops
                 else f"; an id that is there already: {policies.collisions}"
             ),
@@ -290,8 +292,11 @@ def check_schemas(moves: Sequence[PlannedMove], survey: Survey, schema_from: str
     return findings
 
 
-def check_map(moves: Sequence[PlannedMove], policies: Policies) -> Findings:
-    """Check the metadata map against the moves. Warn if it cannot be undone; name the values that travel for that."""
+def check_map(moves: Sequence[PlannedMove], policies: Policies, sample: Sequence[Record]) -> Findings:
+    """Check the metadata map against the moves and a sample of the records.
+
+    Warn of keys that no sampled record has; if the map cannot be undone; and name the values that travel for that.
+    """
     findings, asked = Findings(), policies.metadata_map
     if asked is None:
         return findings
@@ -307,6 +312,12 @@ def check_map(moves: Sequence[PlannedMove], policies: Policies) -> Findings:
             f"the metadata map changes {few(owners)}, by which a tenant's records are known where tenants share a "
             "namespace, also by `vecfleet forget`"
         )
+    there = {key for record in sample for key in record.metadata}
+    if sample and (absent := {*asked.reads, *asked.drop} - there):
+        findings.warnings.append(
+            f"none of the {counted(len(sample), 'record')} looked at has {few(absent)}, which the metadata map reads "
+            f"or drops; they have {few(there) if there else 'no metadata'}"
+        )
     if not asked.travels:
         findings.warnings.append(
             "the metadata map cannot be taken back: values that it drops or replaces do not travel, and no record "
@@ -314,8 +325,8 @@ def check_map(moves: Sequence[PlannedMove], policies: Policies) -> Findings:
         )
     elif asked.drop:
         findings.warnings.append(
-            f"the values of {few(asked.drop)} travel on in each record, under {MARK!r}, so that the map can be taken "
-            "back; `--map-undo none` leaves them out for good"
+            f"the values of {few(asked.drop)} travel on in each record that has them, under {MARK!r}, so that the map "
+            "can be taken back; `--map-undo none` leaves them out for good"
         )
     return findings
 

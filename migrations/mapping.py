@@ -70,7 +70,7 @@ class MetadataMap:
 
     @cached_property
     def keys(self) -> frozenset[str]:
-        return self.removes | self.writes | self._reads
+        return self.removes | self.writes | self.reads
 
     def applied(self, metadata: Metadata, conflicts: ConflictPolicy) -> Metadata | Conflict:
         """Return the mapped metadata, or the key that holds another value already.
@@ -129,15 +129,16 @@ class MetadataMap:
         )
 
     @cached_property
-    def _reads(self) -> frozenset[str]:
+    def reads(self) -> frozenset[str]:
+        """The keys whose values a rename, a copy or a template takes."""
         return frozenset({*self.rename, *self.copy, *(key for text in self.template.values() for key in keys_of(text))})
 
     def _changes(self, metadata: Metadata, *, again: bool) -> tuple[dict[str, MetadataValue], "frozenset[str]"]:
         """Return the values to write, and the keys that leave. `again`: only changes that may be repeated."""
         if again:
-            dropped = {key for key in self.drop if key in metadata and key not in self.writes | self._reads}
+            dropped = {key for key in self.drop if key in metadata and key not in self.writes | self.reads}
             return dict(self.set), frozenset(dropped)
-        read = {key: metadata[key] for key in self._reads if metadata.get(key) is not None}
+        read = {key: metadata[key] for key in self.reads if metadata.get(key) is not None}
         made = {new: read[old] for old, new in (*self.rename.items(), *self.copy.items()) if old in read}
         for new, template in self.template.items():
             if all(key in read for key in keys_of(template)):

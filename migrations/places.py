@@ -3,7 +3,9 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from migrations.findings import SHOWN
 from migrations.reading import Reader, patiently
 from migrations.renaming import Naming, Pair, matches, only_name, parsed
 from vecfleet.errors import BadInput, Missing, NotFound
@@ -107,8 +109,16 @@ def _single(a: Place, name: str, b: Place, renames: Sequence[Pair]) -> Counterpa
     at_a, at_b = _namespace(a, name), _namespace(b, new)
     for place, wanted, info in ((a, name, at_a), (b, b.only, at_b)):
         if info is None and wanted is not None:
-            raise NotFound(f"{place.text!r} names no namespace that is there", next_step=_AUDIT)
+            raise NotFound(
+                f"{place.text!r} names no namespace that is there; the index holds {_some_of(place)}", next_step=_AUDIT
+            )
     return _pair("", at_a, at_b)
+
+
+def _some_of(place: Place) -> str:
+    """Name the first namespaces of a place."""
+    held = patiently(lambda: [there.name for there in islice(place.reader.index.namespaces(), SHOWN + 1)])
+    return ", ".join([*map(repr, held[:SHOWN]), *(["…"] if held[SHOWN:] else [])]) or "none"
 
 
 def _several(a: Place, b: Place, renames: Sequence[Pair]) -> list[Counterparts]:

@@ -223,7 +223,7 @@ def plan_surveyed(
         )
     findings.add(checks.check_targets(moves, survey, policies, reachable, common.namespace_quota))
     findings.add(checks.check_schemas(moves, survey, common.schema_from))
-    findings.add(checks.check_map(moves, policies))
+    findings.add(checks.check_map(moves, policies, surveyor.sample(survey) if policies.metadata_map else ()))
     findings.add(checks.check_ids(moves, survey, policies, surveyor.at_target.store.name))
     if embedding is not None:
         sample = surveyor.sample(survey)

@@ -70,7 +70,10 @@ def choose(
     for globs, purpose in ((skipped, "skipped"), (chosen, "chosen")):
         absent = [text for text, found in globs.items() if not found]
         if absent:
-            objections.append(f"to be {purpose}, but not in the index {index!r}: {few(absent)}")
+            objections.append(
+                f"to be {purpose}, but not in the index {index!r}: {few(absent)} (* and ? alone are wildcards); "
+                f"it holds {few(namespaces) if namespaces else 'nothing'}"
+            )
     among = set().union(*chosen.values()) if chosen else set(namespaces)
     return among.difference(*skipped.values()), objections
 

@@ -224,13 +224,17 @@ def report(found: Report) -> None:
     job, totals, spent, planned = found.job, found.reading.totals, found.spent, found.job.estimate
     after = found.after
     say(f"Job {job.id} {spoken(job.state)}: {job.source} → {job.target}", style="bold")
-    say(f"  moved and verified  {found.verdicts.records:,} of {totals.listed:,} records")
+    followed = totals.gone if job.policies.quiet_passes else 0  # deleted at the source while the targets followed it
+    say(f"  moved and verified  {found.verdicts.records:,} of {totals.listed - followed:,} records")
     say(f"  namespaces          {found.namespaces_before:,} → {namespaces_after(found)}")
     say(f"  vectors             {found.vectors_before:,} → {f'{after.vectors:,}' if after else 'not read'}")
     say(
         f"  parked {totals.parked:,} · left behind {totals.left_behind:,} · gone {totals.gone:,} · "
         f"erased {totals.erased:,} · deleted from the source {totals.deleted:,}"
     )
+    if followed:
+        deleted = counted(followed, "record that the application deleted", "records that the application deleted")
+        say(f"  gone                {deleted} at its source, and a pass followed it")
     say(
         f"  verdicts            {found.verdicts.verified:,} verified · {found.verdicts.mismatched:,} differ · "
         f"{found.verdicts.unverified:,} not verified"

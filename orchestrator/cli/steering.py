@@ -309,7 +309,11 @@ def set_lever(
             from orchestrator.embedded.scaling import scale  # loads the servers of one machine
 
             scale(parts.settings.vecfleet_home, int(value))
+            say(f"the stack has {counted(int(value), 'worker process', 'worker processes')} now, for all its jobs")
+            if not value:
+                say_next([f"vecfleet set {job} workers 2"])
+                return
         else:
             acts.set_lever(parts.database, job, who(), lever, value, target)
-        say(f"job {job}: {lever}{f' at {target}' if target else ''} is now {value:g}")
+            say(f"job {job}: {lever}{f' at {target}' if target else ''} is now {value:g}")
         _show_next(parts, job)

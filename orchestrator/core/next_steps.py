@@ -14,6 +14,8 @@ from orchestrator.core.wording import POLICY_WAITS
 _S = JobState
 MOVING = JOB_WORKING | {_S.PLANNED, _S.PAUSING, _S.CANCELLING}
 """States that a job leaves by itself while its fleet runs."""
+_COPIES = frozenset({"namespaces", "index", "stores"})
+"""Recipes of which both sides often stay: a person is told how to end them without a deletion."""
 
 
 def next_steps(reading: Reading) -> tuple[str, ...]:
@@ -46,7 +48,8 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
         case _S.VERIFIED if job.cut_over_percent:
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet reverse {job.id}")
         case _S.VERIFIED if moves_readers(reading) == "operator":
-            return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet rollback {job.id}")
+            ends = [f"vecfleet finish {job.id}"] if job.recipe in _COPIES else []
+            return (f"vecfleet cutover {job.id} --percent 100", *ends, f"vecfleet rollback {job.id}")
         case _S.VERIFIED if job.policies.cut_over == "none" and job.policies.clean_up == "operator":
             finish, cleanup, rollback = (f"vecfleet {act} {job.id}" for act in ("finish", "cleanup", "rollback"))
             # Both a copy and a move end here, so finishing comes first: it deletes nothing. A reverse plan is there to

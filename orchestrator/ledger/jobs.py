@@ -117,9 +117,7 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
     if in_the_way:
         listed = "; ".join(f"{row.namespace} is a {row.role} of job {row.job_id}" for row in in_the_way)
         first = in_the_way[0]
-        end = f"wait for it or end it: `vecfleet status {first.job_id}`"
-        if JobState.FINISHED in JOB_EDGES[JobState(first.state)]:
-            end = f"`vecfleet finish {first.job_id}` ends it and keeps both sides"
+        end = _ending(first.job_id, first.state)
         raise Refused(f"namespaces of this plan are taken: {listed}", code="namespaces-taken", next_step=end)
     connection.execute(
         insert(t.claim).on_conflict_do_nothing(),
@@ -156,16 +154,21 @@ def namesakes(connection: sa.Connection, job: Job) -> list[tuple[int, str]]:
 def require_alone(connection: sa.Connection, digest: str, *, but: int | None = None) -> None:
     """Raise Refused if a live job other than `but` runs the plan of this digest."""
     other = connection.execute(
-        sa.select(t.job.c.id)
+        sa.select(t.job.c.id, t.job.c.state)
         .where(t.job.c.plan_digest == digest, t.job.c.id.is_distinct_from(but), t.job.c.state.not_in(JOB_ENDED))
         .limit(1)
-    ).scalar_one_or_none()
+    ).one_or_none()
     if other is not None:
         raise Refused(
-            f"job {other} runs this very plan now",
-            code="plan-live",
-            next_step=f"wait for it or end it: `vecfleet status {other}`",
+            f"job {other.id} runs this very plan now", code="plan-live", next_step=_ending(other.id, other.state)
         )
+
+
+def _ending(job_id: int, state: str) -> str:
+    """Say how a live job ends that is in the way of another one."""
+    if JobState.FINISHED in JOB_EDGES[JobState(state)]:
+        return f"`vecfleet finish {job_id}` ends it and keeps both sides"
+    return f"wait for it or end it: `vecfleet status {job_id}`"
 
 
 def require_not_done(connection: sa.Connection, digest: str) -> None:

@@ -72,6 +72,10 @@ def cancel(connection: sa.Connection, job: Job) -> None:
 
 def finish(connection: sa.Connection, job: Job) -> None:
     """Refuse unless the copy is proven and no batch is at work, or a clean-up stopped and its other sources stay."""
+    if job.state is JobState.FINISHED:
+        raise Refused(
+            f"job {job.id} is finished already", code="not-finishable", next_step=f"`vecfleet report {job.id}`"
+        )
     stopped = job.state is JobState.NEEDS_ATTENTION and job.resume_to is JobState.CLEANING
     if JobState.FINISHED not in JOB_EDGES[job.state] or (job.state is JobState.NEEDS_ATTENTION and not stopped):
         raise Refused(
@@ -244,7 +248,9 @@ def roll_back(connection: sa.Connection, job: Job) -> None:
         raise Refused(
             f"readers are cut over at {job.cut_over_percent} %",
             code="readers-on-target",
-            next_step=f"`vecfleet reverse {job.id}` first",
+            next_step=f"`vecfleet plan reverse {job.id}`"
+            if job.state is JobState.FINISHED
+            else f"`vecfleet reverse {job.id}` first",
         )
     if batches.any_copy_leased(connection, job.id):
         raise Refused(

@@ -239,8 +239,8 @@ def _issues(
         yield f"the target index could not be read: {unread}"
     if totals.listed != totals.settled:
         yield f"{totals.listed:,} records listed but {totals.settled:,} accounted for"
-    if totals.gone:
-        yield f"{totals.gone:,} records were gone from their source before they were copied"
+    if totals.gone and not reading.job.policies.quiet_passes:
+        yield f"{counted(totals.gone, 'record was', 'records were')} gone from the source before the copy"
     differing = [target for target in targets if target.check_state == CheckState.MISMATCHED]
     for target in differing[:SHOWN_ISSUES]:
         yield f"{target.namespace}: {(target.verdict or {}).get('reason', 'it differs from its source')}"
@@ -347,10 +347,10 @@ def way_back(report: Report) -> str:
     match job.state:
         case JobState.CLEANED if totals.erased and not totals.written + totals.identical:
             return "none: nothing that it moved is left, and erased records do not come back"
-        case JobState.CLEANED if totals.erased:
-            return f"{report.way_back_after}; erased records do not come back"
         case JobState.CLEANED:
-            return report.way_back_after
+            return report.way_back_after + ("; erased records do not come back" if totals.erased else "")
+        case JobState.FINISHED:
+            return f"`vecfleet {'plan reverse' if job.cut_over_percent else 'rollback'} {job.id}`"
         case JobState.ROLLED_BACK if report.ours:
             stay = counted(report.ours, "namespace that it created is", "namespaces that it created are")
             return (
@@ -372,9 +372,9 @@ def namespaces_after(report: Report) -> str:
 
 def steps_after(report: Report) -> list[str]:
     """Return the commands to type after reading the report."""
-    itself = f"vecfleet report {report.job.id}"
-    index = report.job.source if report.job.target_store == "parquet" else report.job.target
-    return [step for step in next_steps(report.reading) if step != itself] or [f"vecfleet audit {index}"]
+    look = f"vecfleet audit {report.job.source if report.job.target_store == 'parquet' else report.job.target}"
+    steps = [step for step in next_steps(report.reading) if step != f"vecfleet report {report.job.id}"]
+    return [look, *steps] if report.job.state is JobState.FINISHED or not steps else steps
 
 
 def migration_log(report: Report) -> dict[str, Any]:

@@ -68,9 +68,12 @@ def test_readers_that_moved_stay_where_they_are(vecfleet: Vecfleet, table: JobTa
     table.put(cut_over_percent=0, salt=salt)
     assert vecfleet("cutover", "1", "--percent", "100").code == 0
     assert vecfleet("finish", "1").code == 0
+    again = vecfleet("finish", "1")
+    assert again.code == 3 and "job 1 is finished already" in again.err and "vecfleet report 1" in again.err
     answer = vecfleet("reverse", "1")
     assert answer.code == 3 and "other jobs may have its old namespaces by now" in answer.err
-    assert vecfleet("rollback", "1", "--yes").code == 3
+    refused = vecfleet("rollback", "1", "--yes")
+    assert refused.code == 3 and "vecfleet plan reverse 1" in refused.err
 
 
 def test_a_job_that_is_not_proven_is_not_finished(vecfleet: Vecfleet, database: Database, table: JobTable) -> None:

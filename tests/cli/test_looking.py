@@ -256,6 +256,29 @@ def test_a_report_in_all_its_formats(vecfleet: Vecfleet, brain: Brain, table: Jo
     assert log["tests"]["gdpr_compliance"] == "not run"
 
 
+@pytest.mark.parametrize(("writers", "total", "an_issue"), [("delta", 2, False), ("freeze", 3, True)])
+def test_a_record_that_a_copy_followed_out_of_its_source_is_no_loss(
+    vecfleet: Vecfleet, table: JobTable, writers: str, total: int, an_issue: bool
+) -> None:
+    # Given a verified copy of two records, and a third one that is gone from the source
+    plan = plan_of(planned("s", "t", 2))
+    plan = plan.model_copy(update={"target": plan.target.model_copy(update={"store": "pinecone"})}).sealed()
+    table.apply(plan)
+    table.verified()
+    policies = plan.policies.model_copy(update={"writers": writers})
+    with table.by_hand() as connection:
+        connection.execute(sa.update(t.move).values(listed=3, gone=1))
+        connection.execute(
+            sa.update(t.job).values(plan=plan.model_copy(update={"policies": policies}).model_dump(mode="json"))
+        )
+    # When
+    said = vecfleet("report", "1").out
+    # Then it counts as missing only where writers stood still
+    assert f"moved and verified  2 of {total} records" in said
+    assert ("1 record was gone from the source before the copy" in said) is an_issue
+    assert ("1 record that the application deleted at its source, and a pass followed it" in said) is not an_issue
+
+
 def test_a_job_of_12_000_namespaces_is_looked_at_by_the_page(vecfleet: Vecfleet, table: JobTable) -> None:
     # Given 12,000 namespaces, each with its listing batch, some listed and dispatched
     table.apply(plan_of(*(planned(f"s{n}", f"t{n}", 10) for n in range(12_000))))

@@ -407,8 +407,9 @@ def test_nothing_is_sent_and_no_key_needed_before_the_first_call(start: Start, m
     index = store.open(IndexInfo("an-index", Kind.DENSE, 2, "cosine", server.address))
 
     assert server.asked == []
-    with pytest.raises(BadInput, match="PINECONE_API_KEY is not set"):
+    with pytest.raises(BadInput, match="PINECONE_API_KEY is not set") as unset:
         index.list_ids("ns")
+    assert "`vecfleet up`" in unset.value.next_step
 
 
 def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(start: Start) -> None:

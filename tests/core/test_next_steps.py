@@ -44,6 +44,13 @@ from vecfleet.stores.base import Usage
             ("vecfleet set 7 passes 10", "vecfleet resume 7", "vecfleet cancel 7"),
         ),
         (reading(JobState.VERIFIED), ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7")),
+        *(
+            (
+                reading(JobState.VERIFIED, recipe=recipe),
+                ("vecfleet cutover 7 --percent 100", "vecfleet finish 7", "vecfleet rollback 7"),
+            )
+            for recipe in ("namespaces", "index", "stores")
+        ),
         (reading(JobState.VERIFIED, cut_over_percent=5), ("vecfleet cutover 7 --percent 100", "vecfleet reverse 7")),
         (
             reading(JobState.VERIFIED, policies=policies(cut_over="none")),

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from readings import reading
 
 from migrations.estimating import Prices
 from orchestrator.core.model import Target
@@ -106,5 +107,13 @@ def test_no_way_back_leads_to_what_was_erased(written: int, erased: int, told: s
         job=SimpleNamespace(state=JobState.CLEANED),
         reading=SimpleNamespace(totals=SimpleNamespace(written=written, identical=0, erased=erased)),
         way_back_after="`vecfleet plan reverse 1`",
+    )
+    assert way_back(report) == told
+
+
+@pytest.mark.parametrize(("percent", "told"), [(0, "`vecfleet rollback 7`"), (100, "`vecfleet plan reverse 7`")])
+def test_the_way_back_of_a_finished_job_is_a_command_that_it_takes(percent: int, told: str) -> None:
+    report: Any = SimpleNamespace(
+        job=reading(JobState.FINISHED, cut_over_percent=percent).job, reading=reading(JobState.FINISHED)
     )
     assert way_back(report) == told

@@ -179,6 +179,7 @@ def test_every_recipe_takes_three_of_thirty_by_globs(shop: World) -> None:
     common = Common(only=("tennant-*",), skip=("x",))
     wrong = said(shop, "*=v2/{1}", common=common)
     assert "to be chosen, but not in the index 'shop': 'tennant-*'" in wrong and "to be skipped" in wrong
+    assert "(* and ? alone are wildcards); it holds 'all', 'prod', 'tenant-a'" in wrong
 
 
 @pytest.mark.parametrize(

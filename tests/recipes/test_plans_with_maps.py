@@ -43,7 +43,16 @@ def test_a_map_that_can_be_taken_back_has_each_record_say_where_it_came_from(bra
     made = plan(brain, DROPPED)
     assert made.policies.enrich
     [warning] = made.warnings
-    assert warning.startswith("the values of 'secret' travel on in each record, under '_vecfleet_map'")
+    assert warning.startswith("the values of 'secret' travel on in each record that has them, under '_vecfleet_map'")
+
+
+def test_a_key_that_no_record_looked_at_has_is_told_with_those_that_are_there(brain: World) -> None:
+    """A key that was typed wrong was planned in silence, and nothing was renamed."""
+    asked = MetadataMap(rename={"txet": "body"}, template={"title": "{headline}"}, drop=("nokey", "secret"))
+    told = [warning for warning in plan(brain, asked).warnings if "looked at has" in warning]
+    assert [warning.partition(" looked at has ")[2] for warning in told] == [
+        "'headline', 'nokey', 'txet', which the metadata map reads or drops; they have 'body', 'secret', 'text'"
+    ]
 
 
 def test_a_map_that_cannot_be_taken_back_says_so_and_adds_nothing(brain: World) -> None:

@@ -64,7 +64,10 @@ class PerProcess(Generic[T]):
 def api_key(settings: Settings) -> str:
     """Return the API key. Raises BadInput if it is not set."""
     if settings.pinecone_api_key is None:
-        raise BadInput("PINECONE_API_KEY is not set", next_step="set it in the environment or in .env")
+        raise BadInput(
+            "PINECONE_API_KEY is not set",
+            next_step="set it in the environment or in .env; or `vecfleet up` runs an emulator",
+        )
     return settings.pinecone_api_key.get_secret_value()
 
 
