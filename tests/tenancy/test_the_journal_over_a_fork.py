@@ -44,6 +44,7 @@ reading.wait()
 def write(number):
     while True:
         book.settle(book.note(here, [f"{number}"]), both=True)
+        time.sleep(0.002)  # SQLite's lock is not fair: four that never rest may keep a child from it for ever
 
 for number in range(4):
     threading.Thread(target=write, args=(number,), daemon=True).start()
