@@ -272,7 +272,8 @@ def _workers(fleet: Fleet) -> Check:
     told = f"{len(answers)} answer: {', '.join(sorted(answers))}"
     if missing := unserved(answers):
         queues = ",".join(missing)
-        step = f"start one that does: `vecfleet worker --queues {queues}`, or without the option for every queue"
+        step = f"start one that does: `vecfleet worker --queues {queues}`, or without the option for every queue; "
+        step += f"one that was told to leave it: `celery -A workers control add_consumer {missing[0]}`"
         return Check("workers", False, f"{told}; nobody serves {queues}: such batches wait", step, "process-missing")
     return Check("workers", True, f"{told}; every queue is served")
 

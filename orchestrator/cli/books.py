@@ -16,6 +16,7 @@ from orchestrator.ledger.retention import Ended
 from orchestrator.services.purge import LEAST_DAYS
 from orchestrator.services.purge import purge as let_go
 from vecfleet.errors import BadInput, Refused
+from vecfleet.settings import Settings
 
 _DAYS = 30.0
 
@@ -151,13 +152,30 @@ def notices(
     again: Annotated[
         bool, typer.Option("--again", help="Send everything that waits now, also what was given up.")
     ] = False,
+    test: Annotated[
+        str | None,
+        typer.Option(metavar="RECEIVER", help="Only send a made-up notice to this receiver of VECFLEET_HOOKS, now."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show who is told of changes of state, what waits to be told, and why."""
+    if test is not None:
+        from orchestrator.services.notices import try_out
+
+        try_out(Settings.load(), test)
+        steps = ["vecfleet notices"]
+        if as_json:
+            say_json({"taken_by": test, "next_steps": steps})
+            return
+        say(f"{test} has taken a made-up notice")
+        say_next(steps)
+        return
     with fleet() as parts, parts.database.begin() as connection:
         made_due = queue.again(connection) if again else 0
         receivers = queue.waiting(connection)
-    steps = ["vecfleet notices --again"] if any(row.given_up for row in receivers) else ["vecfleet jobs"]
+    failing = [row.receiver for row in receivers if row.given_up or row.answer]
+    steps = [*(f"vecfleet notices --test {name}" for name in failing), "vecfleet notices --again"]
+    steps = steps if failing else ["vecfleet jobs"]
     if as_json:
         rows = [{**asdict(row), "oldest": row.oldest and row.oldest.isoformat()} for row in receivers]
         say_json({"receivers": rows, "made_due": made_due, "next_steps": steps})

@@ -90,7 +90,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "pg empty": ("vecfleet pg empty support manuals --dry-run",),
     "audit-log verify": ("vecfleet audit-log verify", "vecfleet audit-log verify --head k1f0c9a3e-5b0e…"),
     "audit-log lock": ("vecfleet audit-log lock",),
-    "notices": ("vecfleet notices", "vecfleet notices --again"),
+    "notices": ("vecfleet notices", "vecfleet notices --again", "vecfleet notices --test ops"),
     "migrate": ("vecfleet migrate",),
     "dispatcher": ("vecfleet dispatcher",),
     "worker": ("vecfleet worker", "vecfleet worker --threads 32 --log-level DEBUG"),

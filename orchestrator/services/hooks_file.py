@@ -24,7 +24,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag, TypeAdapter
 
 from orchestrator.core.hooks import Hook
 from orchestrator.core.notices import EVENTS, SECRET
@@ -128,12 +128,20 @@ class WebHook(_AnyHook):
     secrets: Secrets
 
 
+def _kind(hook: object) -> str:
+    """Return which kind of hook an entry is meant to be, so that what is wrong is said of that kind alone."""
+    return "address" if isinstance(hook, WebHook) or (isinstance(hook, Mapping) and "url" in hook) else "command"
+
+
+AnyHook = Annotated[Annotated[CommandHook, Tag("command")] | Annotated[WebHook, Tag("address")], Discriminator(_kind)]
+
+
 class HooksFile(_Entry):
     """Everything that the file says."""
 
     two_persons: frozenset[TwoPersons] = frozenset()
     notices: Mapping[Name, Receiver] = Field(default_factory=dict)
-    hooks: Mapping[Hook, CommandHook | WebHook] = Field(default_factory=dict)
+    hooks: Mapping[Hook, AnyHook] = Field(default_factory=dict)
 
 
 _FILE = TypeAdapter(HooksFile)

@@ -7,7 +7,9 @@ Whatever an answer holds is not read, and no redirect is followed.
 import smtplib
 import ssl
 import time
+import uuid
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from urllib.parse import unquote, urlsplit
 
@@ -20,8 +22,11 @@ from orchestrator.core import notices as shapes
 from orchestrator.core.notices import Notice
 from orchestrator.ledger import notices
 from orchestrator.ledger.database import Database
+from orchestrator.services import hooks_file
 from orchestrator.services.background import Step
 from orchestrator.services.hooks_file import Email, HooksFile, PagerDuty, Receiver, Slack, Webhook
+from vecfleet.errors import BadInput, Unreachable
+from vecfleet.settings import Settings
 
 _TIMEOUT_S = 10.0
 # A sender that is silent for this long is dead: longer than connecting, sending and being answered may take.
@@ -73,6 +78,37 @@ def send_next(database: Database, name: str, receiver: Receiver, web_url: str | 
     with database.begin() as connection:
         notices.delivered(connection, queued)
     return True
+
+
+def try_out(settings: Settings, name: str) -> None:
+    """Send a made-up notice to a receiver of the file, at once. Raises BadInput, or Unreachable if it was not taken."""
+    file = hooks_file.read(settings)
+    if file is None:
+        raise BadInput("VECFLEET_HOOKS is not set", next_step="set it to the file that the dispatcher reads")
+    if name not in file.notices:
+        names = ", ".join(file.notices) or "nobody"
+        raise BadInput(f"there is no receiver {name!r} in the file", next_step=f"it names: {names}")
+    notice = Notice(
+        delivery_id=str(uuid.uuid4()),
+        at=datetime.now(UTC),
+        machine="job",
+        number=0,
+        was=None,
+        state="tried",
+        job=0,
+        job_state="tried",
+        reason="a person tries the receiver, and no job has changed",
+        source="nothing",
+        target="nothing",
+        namespace=None,
+        counts={},
+        url=settings.web_url,
+    )
+    try:
+        deliver(file.notices[name], notice)
+    except NotDelivered as failure:
+        step = "check its address and its key in the file of VECFLEET_HOOKS"
+        raise Unreachable(f"{name} did not take it: {failure}", next_step=step) from failure
 
 
 def deliver(receiver: Receiver, notice: Notice) -> None:

@@ -10,6 +10,7 @@ from vecfleet.errors import BadInput
 from vecfleet.settings import Settings
 
 KEY = "hidden-word"
+SECRET = "whsec_" + "QUJD" * 8
 
 
 def settings(tmp_path: Path, text: str, mode: int = 0o600) -> Settings:
@@ -42,6 +43,14 @@ def test_a_hook_is_a_command_by_its_whole_path_or_a_signed_address(tmp_path: Pat
     ):
         with pytest.raises(BadInput, match="cannot be used: hooks"):
             hooks_file.read(settings(tmp_path, text))
+
+
+@pytest.mark.parametrize("entry", ['command = ["/bin/true"]', f'url = "https://ops"\nsecrets = ["{SECRET}"]'])
+def test_a_hook_that_there_is_not_is_the_one_thing_said(tmp_path: Path, entry: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        hooks_file.read(settings(tmp_path, f"[hooks.before-lunch]\n{entry}\n"))
+    assert refused.value.message.count("before-lunch") == 1 and "before-cut-over" in refused.value.message
+    assert "Hook" not in refused.value.message
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,11 @@ def test_every_command_is_one_that_exists(name: str, command: list[str]) -> None
     assert asked.returncode == 0, asked.stderr
 
 
+def test_the_page_flower_and_notices_lead_to_each_other_where_their_addresses_are_given() -> None:
+    for service, names in {"web": {"FLOWER_URL", "WEB_URL"}, "flower": {"WEB_URL"}, "dispatcher": {"WEB_URL"}}.items():
+        assert {name: f"${{{name}:-}}" for name in names}.items() <= OURS[service]["environment"].items()
+
+
 def test_the_commands_are_those_that_up_runs_as_processes(tmp_path: Path) -> None:
     here = {
         "dispatcher": programs.dispatcher(tmp_path, {}),
