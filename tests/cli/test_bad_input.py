@@ -12,6 +12,8 @@ from terminal import Answer, Brain, Vecfleet, contents
 
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.output import JobId
+from orchestrator.embedded.process import Process
+from orchestrator.embedded.record import StackRecord
 from orchestrator.ledger.database import Database
 
 
@@ -183,6 +185,23 @@ def test_a_destructive_command_without_a_yes(vecfleet: Vecfleet, refused: Refuse
     answer = refused("cancel", "1", says="needs a yes", code=3)
     # Then what it would do was shown
     assert "gives job 1 up for good" in answer.out
+
+
+def test_a_stack_without_workers_is_told_with_the_way_to_have_some(
+    vecfleet: Vecfleet, environment: dict[str, str], plan: str
+) -> None:
+    # Given a stack that runs here, and a job
+    home = Path(environment["VECFLEET_HOME"])
+    home.mkdir(exist_ok=True)
+    StackRecord(Process.current("supervisor"), durable=True, ready=True).write(home)
+    assert vecfleet("apply", plan, "--no-backup").code == 0
+    # When its workers are sent home
+    answer = vecfleet("set", "1", "workers", "0")
+    # Then it is told whose workers they are, and how to have some again
+    assert answer.out.splitlines() == [
+        "the stack has 0 worker processes now, for all its jobs",
+        "next: vecfleet set 1 workers 2",
+    ]
 
 
 def test_levers_out_of_range(vecfleet: Vecfleet, refused: Refused, plan: str) -> None:
