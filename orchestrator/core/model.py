@@ -302,6 +302,7 @@ def index_to_json(info: IndexInfo) -> dict[str, Any]:
         "region": info.region,
         "tags": dict(info.tags),
         "schema": dict(info.schema),
+        "names": dict(info.names),
     }
 
 

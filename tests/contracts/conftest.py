@@ -1,18 +1,21 @@
 """Every store behind one fixture, so that one suite holds for all of them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
-from tests.contracts.making import NewIndex, like, pinecone_store
+from tests.contracts.making import Like, NewIndex, documents_like, like, pinecone_store
 from tests.vectors import vector_database
 from vecfleet.stores.base import Index, Kind, Store
 from vecfleet.stores.memory import MemoryStore
 from vecfleet.stores.parquet import ParquetStore
 from vecfleet.stores.pgvector import PgvectorStore
 
-SERVICES = ("memory", "pinecone", "pinecone over REST")
+DOCUMENTS = "documents"
+VECTOR_SERVICES = ("memory", "pinecone", "pinecone over REST")
+SERVICES = (*VECTOR_SERVICES, DOCUMENTS)
 
 
 @pytest.fixture(params=[*SERVICES, "parquet", "pgvector"])
@@ -21,14 +24,25 @@ def store(request: pytest.FixtureRequest) -> Store:
 
 
 @pytest.fixture
-def new_index(store: Store) -> NewIndex:
-    return _new_index(store)
+def index_like(store: Store, request: pytest.FixtureRequest) -> Like:
+    return _like(request.node.callspec.params["store"])
+
+
+@pytest.fixture
+def new_index(store: Store, index_like: Like) -> NewIndex:
+    return _new_index(store, index_like)
 
 
 @pytest.fixture(params=SERVICES)
 def new_service_index(request: pytest.FixtureRequest) -> NewIndex:
     """Of a store that answers queries and sends a bill; a folder does neither."""
-    return _new_index(_store(request))
+    return _new_index(_store(request), _like(request.param))
+
+
+@pytest.fixture(params=VECTOR_SERVICES)
+def new_hybrid_index(request: pytest.FixtureRequest) -> NewIndex:
+    """Of a store whose queries score by both kinds of values at once; a document index scores by one."""
+    return _new_index(_store(request), like)
 
 
 def _store(request: pytest.FixtureRequest) -> Store:
@@ -48,8 +62,14 @@ def pgvector_store(empty_database_url: str) -> Iterator[PgvectorStore]:
         yield PgvectorStore(database)
 
 
-def _new_index(store: Store) -> NewIndex:
+def _like(store: str) -> Like:
+    return documents_like if store == DOCUMENTS else like
+
+
+def _new_index(store: Store, index_like: Like) -> NewIndex:
     def new(kind: Kind = Kind.DENSE) -> Index:
-        return store.open(store.create_like(f"index-{uuid4().hex[:8]}", like(kind), None, None))
+        wanted = index_like(kind)
+        made = store.create_like(f"index-{uuid4().hex[:8]}", wanted, None, None)
+        return store.open(replace(made, names=wanted.names))
 
     return new

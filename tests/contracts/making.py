@@ -1,5 +1,6 @@
 """Stores and indexes for the contract tests."""
 
+from dataclasses import replace
 from typing import Protocol
 
 from pydantic import SecretStr
@@ -11,8 +12,18 @@ from vecfleet.stores.pinecone import PineconeStore
 DIMENSION = 4
 
 
+EMPTY_KEY = "empty_key"
+"""The name in a document index of the metadata key without characters, which none may have there."""
+
+
 class NewIndex(Protocol):
     def __call__(self, kind: Kind = Kind.DENSE) -> Index: ...
+
+
+class Like(Protocol):
+    """Describes an index of this kind to create one like: small, cosine where that can be."""
+
+    def __call__(self, kind: Kind) -> IndexInfo: ...
 
 
 def like(kind: Kind) -> IndexInfo:
@@ -34,6 +45,16 @@ def like(kind: Kind) -> IndexInfo:
         tags={"team": "migration"},
         schema={"fields": fields},
     )
+
+
+def documents_like(kind: Kind) -> IndexInfo:
+    """The same as a document index, whose vectors have fields of their own names."""
+    vectors = like(kind)
+    fields = {_OWN_NAMES[name]: described for name, described in vectors.schema["fields"].items()}
+    return replace(vectors, schema={"fields": fields}, names={"": EMPTY_KEY})
+
+
+_OWN_NAMES = {"_values": "embedding", "_sparse_values": "terms"}
 
 
 def pinecone_store(address: str, **settings: object) -> PineconeStore:

@@ -325,7 +325,10 @@ def described(fields: Mapping[str, object], deployment: Mapping[str, object] = M
         ({"_values": VALUES, "_sparse_values": SPARSE}, MANAGED, Kind.HYBRID),
         ({"chunk_text": SEMANTIC}, MANAGED, Kind.INTEGRATED),
         ({"_values": VALUES}, POD, Kind.POD),
-        ({"embedding": VALUES}, MANAGED, Kind.DOCUMENT),
+        ({"embedding": VALUES, "body": {"type": "string", "full_text_search": {}}}, MANAGED, Kind.DENSE),
+        ({"embedding": VALUES, "terms": SPARSE}, MANAGED, Kind.HYBRID),
+        ({"embedding": VALUES, "body": {"type": "string", "sparse_embed": {"model": "m"}}}, MANAGED, Kind.DOCUMENT),
+        ({"body": {"type": "string", "full_text_search": {}}}, MANAGED, Kind.DOCUMENT),
         ({"_values": VALUES, "body": {"type": "string", "full_text_search": {}}}, MANAGED, Kind.DOCUMENT),
         ({"body": {"type": "string", "embed": {"model": "m", "dimension": 2}}}, MANAGED, Kind.DOCUMENT),
     ],
@@ -341,8 +344,9 @@ def test_the_kind_of_an_index_is_told_from_its_schema(
     assert info.host == "https://an-index.example.com"
 
 
-def test_an_index_of_documents_is_refused_with_the_reason(start: Start) -> None:
-    server = start(lambda _: Answer(200, described({"embedding": VALUES})))
+def test_an_index_of_texts_that_it_embeds_is_refused_with_the_reason(start: Start) -> None:
+    embedded = {"body": {"type": "string", "embed": {"model": "m", "dimension": 2}}}
+    server = start(lambda _: Answer(200, described(embedded)))
     store = pinecone_store(server.address)
     info = store.describe("an-index")
 

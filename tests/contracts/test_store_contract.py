@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from tests.contracts.making import DIMENSION, NewIndex, like
+from tests.contracts.making import DIMENSION, Like, NewIndex
 from vecfleet.digests import Tally, record_digest
 from vecfleet.errors import BadRequest, Conflict, Missing, TooLarge
 from vecfleet.names import DEFAULT
@@ -398,8 +398,8 @@ def test_a_namespace_that_is_not_there_answers_no_query_with_anything(new_servic
     assert new_service_index().query("nowhere", dense("a"), top_k=3).matches == []
 
 
-def test_a_query_counts_sparse_values(new_service_index: NewIndex) -> None:
-    index = new_service_index(Kind.HYBRID)
+def test_a_query_counts_sparse_values(new_hybrid_index: NewIndex) -> None:
+    index = new_hybrid_index(Kind.HYBRID)
     index.upsert(NS, [Record(id, floats(1, 0, 0, 0), sparse((term, 1.0))) for id, term in (("a", 1), ("b", 2))])
 
     matches = index.query(NS, Record("like", floats(1, 0, 0, 0), sparse((2, 3.0))), top_k=2).matches
@@ -416,8 +416,8 @@ def test_a_query_for_more_matches_than_there_may_be_is_refused(new_service_index
 
 
 @pytest.mark.parametrize("kind", [Kind.DENSE, Kind.SPARSE, Kind.HYBRID])
-def test_an_index_created_like_another_is_like_it(store: Store, kind: Kind) -> None:
-    first = store.create_like("first", like(kind), None, None)
+def test_an_index_created_like_another_is_like_it(store: Store, index_like: Like, kind: Kind) -> None:
+    first = store.create_like("first", index_like(kind), None, None)
     second = store.create_like("second", first, "aws", "eu-west-1")
 
     assert second.ready
@@ -428,15 +428,15 @@ def test_an_index_created_like_another_is_like_it(store: Store, kind: Kind) -> N
     assert [info.name for info in store.indexes()] == ["first", "second"]
 
 
-def test_an_index_that_is_not_there_is_missing_and_the_others_are_named(store: Store) -> None:
-    store.create_like("here", like(Kind.DENSE), None, None)
+def test_an_index_that_is_not_there_is_missing_and_the_others_are_named(store: Store, index_like: Like) -> None:
+    store.create_like("here", index_like(Kind.DENSE), None, None)
 
     with pytest.raises(Missing, match="here"):
         store.describe("not-here")
 
 
-def test_a_taken_index_name_is_a_conflict(store: Store) -> None:
-    store.create_like("taken", like(Kind.DENSE), None, None)
+def test_a_taken_index_name_is_a_conflict(store: Store, index_like: Like) -> None:
+    store.create_like("taken", index_like(Kind.DENSE), None, None)
 
     with pytest.raises(Conflict):
-        store.create_like("taken", like(Kind.DENSE), None, None)
+        store.create_like("taken", index_like(Kind.DENSE), None, None)

@@ -21,7 +21,7 @@ class Kind(StrEnum):
     SPARSE = "sparse"
     HYBRID = "hybrid"
     INTEGRATED = "integrated"  # legacy create_for_model: copies verbatim through the vector API, no re-embedding
-    DOCUMENT = "document"  # re-embeds on write or cannot be read back: refused
+    DOCUMENT = "document"  # documents that re-embed on write, cannot be read back, or hold no vectors: refused
     POD = "pod"  # cannot list ids: needs an id source
 
 
@@ -61,6 +61,7 @@ class IndexInfo:
     """An index as its store describes it. `schema` is the store's own description, enough to create its like.
 
     `read_capacity`: its own; None: it is read on demand. `deletion_protection`: it refuses to be deleted whole.
+    `names`: the names that metadata keys have in it, where they are others. Its store knows none; a plan says them.
     """
 
     name: str
@@ -75,6 +76,7 @@ class IndexInfo:
     schema: Mapping[str, Any] = field(default_factory=dict)
     deletion_protection: bool = False
     read_capacity: ReadNodes | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def project(self) -> str | None:

@@ -24,6 +24,7 @@ from vecfleet.stores.base import (
     Usage,
     Written,
 )
+from vecfleet.stores.documents import Layout
 
 MAX_TOP_K = 10_000
 
@@ -164,7 +165,7 @@ class MemoryIndex:
         if size > self.limits.upsert_bytes:
             raise TooLarge(f"an upsert takes {self.limits.upsert_bytes:,} bytes, not {size:,}")
         for record in records:
-            rules.check_record(record, self.info, self.limits)
+            self._check(record)
         with self._lock:
             space = self._namespaces.setdefault(canonical(namespace), _Namespace())
             replaced = sum(
@@ -206,6 +207,16 @@ class MemoryIndex:
 
     def normalise(self, record: Record) -> Record:
         return rules.normalise(record)
+
+    def _check(self, record: Record) -> None:
+        """Raise BadRequest for a record that does not fit the index."""
+        layout = Layout.of(self.info)
+        if layout is None:
+            rules.check_record(record, self.info, self.limits)
+            return
+        why = layout.objection(record)
+        if why is not None:
+            raise BadRequest(f"the record {record.id!r} can be no document: {why}")
 
     def _describe(self, name: str) -> NamespaceInfo:
         space = self._namespaces[name]

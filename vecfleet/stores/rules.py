@@ -17,7 +17,8 @@ from vecfleet.structs import Struct
 
 FETCHES_PER_READ_UNIT = 10  # records; a request costs one read unit at least
 BYTES_PER_WRITE_UNIT = 1_000
-DOCUMENTS_REMEDY = "embed its texts yourself into an index of vectors; or leave it where it is"
+DOCUMENTS_REMEDY = "embed its texts yourself into an index whose vectors are your own; or leave it where it is"
+MIN_QUERY_UNITS = 0.25
 MIN_WRITE_UNITS = 5.0  # for a write request, and the whole price of deleting a namespace
 
 

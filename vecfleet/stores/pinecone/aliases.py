@@ -5,28 +5,17 @@ from urllib.parse import quote
 
 import httpx
 
-from vecfleet.deadlines import BoundedTransport
-from vecfleet.settings import Settings
-from vecfleet.stores.pinecone.clients import PerProcess, api_key
-from vecfleet.stores.pinecone.errors import of_status, translated
+from vecfleet.stores.pinecone.clients import PerProcess
+from vecfleet.stores.pinecone.errors import require_ok, translated
 
-API_VERSION = "2026-07"  # the first that has aliases
 PER_PAGE = 100
 
 
 class NamespaceAliases:
-    """The aliases of one index. The client is made per process, and nothing is sent before the first call."""
+    """The aliases of one index. Nothing is sent before the first call."""
 
-    def __init__(self, host: str, settings: Settings) -> None:
-        address = host if "://" in host else f"https://{host}"
-        self._http = PerProcess(
-            lambda: httpx.Client(
-                base_url=address,
-                timeout=settings.request_deadline_seconds,
-                transport=BoundedTransport(httpx.HTTPTransport(), settings.request_deadline_seconds),
-                headers={"Api-Key": api_key(settings), "X-Pinecone-Api-Version": API_VERSION},
-            )
-        )
+    def __init__(self, http: PerProcess[httpx.Client]) -> None:
+        self._http = http
 
     def every(self) -> dict[str, str]:
         """Return alias → the namespace that it leads to."""
@@ -60,7 +49,6 @@ class NamespaceAliases:
             answer = self._http.get().request(method, f"/namespace-aliases{path}", **arguments)
         if absent and answer.status_code == 404:
             return {}
-        if answer.is_error:
-            raise of_status(answer.status_code, answer.text, doing)
+        require_ok(answer, doing)
         body: dict[str, Any] = answer.json() if answer.content else {}
         return body

@@ -22,11 +22,10 @@ from vecfleet.stores.base import IndexInfo
 from vecfleet.stores.pinecone import answers, upserts
 from vecfleet.stores.pinecone import bytes_lane_pb2 as pb
 from vecfleet.stores.pinecone.channels import Channels
-from vecfleet.stores.pinecone.clients import PerProcess
+from vecfleet.stores.pinecone.clients import API_VERSION, PerProcess
 from vecfleet.stores.pinecone.errors import of_status
 from vecfleet.structs import Struct
 
-API_VERSION = "2026-07"
 # As much as the service's own channel accepts; an answer of 1,000 records of 20,000 dimensions is 80 MB.
 MESSAGE_BYTES = 128 * 1024 * 1024
 _SERVICE = "/VectorService/"

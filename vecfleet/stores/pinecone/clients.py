@@ -8,9 +8,12 @@ import os
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+import httpx
 import msgspec
 from pinecone import AsyncIndex, Index, Pinecone, PineconeValueError, RetryConfig
+from pinecone._internal.adapters.documents_adapter import _SearchDocumentsEnvelope
 from pinecone.client.inference import Inference
+from pinecone.models.documents.responses import UpsertDocumentsResponse
 from pinecone.models.namespaces.models import ListNamespacesResponse, NamespaceDescription
 from pinecone.models.vectors.responses import (
     DescribeIndexStatsResponse,
@@ -28,6 +31,7 @@ from vecfleet.stores.base import IndexInfo
 
 T = TypeVar("T")
 
+API_VERSION = "2026-07"  # the first that has documents and aliases
 NO_RETRIES = RetryConfig(max_retries=0)
 # The SDK keeps half of its pool open between requests: twice the threads keep one connection each.
 CONNECTIONS_PER_THREAD = 2
@@ -41,7 +45,9 @@ ANSWERS = (
     ListResponse,
     NamespaceDescription,
     QueryResponse,
+    _SearchDocumentsEnvelope,
     SearchRecordsResponse,
+    UpsertDocumentsResponse,
     UpsertResponse,
 )
 for _answer in ANSWERS:
@@ -96,6 +102,18 @@ def data_plane(control: Pinecone, host: str, settings: Settings) -> Index:
     switch_retries_off(index)
     bound_calls(index, settings.request_deadline_seconds)
     return index
+
+
+def rest_client(host: str, settings: Settings) -> httpx.Client:
+    """Return a client for the calls of an index that the SDK does not make, or not as we need them."""
+    limits = httpx.Limits(max_keepalive_connections=CONNECTIONS_PER_THREAD * settings.worker_threads)
+    transport = httpx.HTTPTransport(limits=limits)
+    return httpx.Client(
+        base_url=host if "://" in host else f"https://{host}",
+        timeout=settings.request_deadline_seconds,
+        transport=BoundedTransport(transport, settings.request_deadline_seconds),
+        headers={"Api-Key": api_key(settings), "X-Pinecone-Api-Version": API_VERSION},
+    )
 
 
 def dialed(info: IndexInfo, settings: Settings) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import httpx
+import orjson
 from pinecone import (
     ApiError,
     IndexInitFailedError,
@@ -113,6 +114,21 @@ def understood(error: Exception, doing: str) -> StoreError:
     if isinstance(error, ApiError) and error.status_code is not None:
         return of_status(error.status_code, said, doing, retry_after, error.error_code)
     return _made(_by_class(error), said or type(error).__name__, doing, "", retry_after)
+
+
+def require_ok(answer: httpx.Response, doing: str) -> None:
+    """Raise the `StoreError` that an answer stands for, unless it is none. Its body may be plain text."""
+    if not answer.is_error:
+        return
+    hint = answer.headers.get("retry-after", "")
+    retry_after = float(hint) if hint.replace(".", "", 1).isdecimal() else None
+    try:
+        told = orjson.loads(answer.content)
+        error = told.get("error", told)
+        said, code = str(error["message"]), str(error.get("code", ""))
+    except (ValueError, LookupError, AttributeError, TypeError):
+        said, code = answer.text, None
+    raise of_status(answer.status_code, said, doing, retry_after, code)
 
 
 def of_status(

@@ -4,39 +4,35 @@ Ids are listed, and records read and written, over the bytes lane if there is on
 cannot read, go through the SDK over REST.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import msgspec
 from pinecone import Index
-from pinecone.models.namespaces.models import NamespaceDescription
 from pinecone.models.response_info import ResponseInfo
 
 from vecfleet import logs
-from vecfleet.errors import Conflict, NameIsAlias, TimedOut, TooLarge, WrongKind
+from vecfleet.errors import TimedOut, TooLarge, WrongKind
 from vecfleet.names import DEFAULT, canonical
 from vecfleet.records import FLOAT32_BYTES, Record
 from vecfleet.settings import FETCH_BYTES
 from vecfleet.stores import rules
-from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Kind, Limits, Match, Matches, NamespaceInfo, Usage, Written
+from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Kind, Limits, Match, Matches, Usage, Written
 from vecfleet.stores.pinecone import bytes_lane
 from vecfleet.stores.pinecone import records as wire
 from vecfleet.stores.pinecone.aliases import NamespaceAliases
 from vecfleet.stores.pinecone.bytes_lane import BytesLane
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.errors import AbsentNamespace, UnreadableRecord, translated
+from vecfleet.stores.pinecone.namespaces import NamespacedIndex
 from vecfleet.stores.room import FetchRoom
 
 log = logs.get_logger("vecfleet.pinecone")
 
 # The service's limit. A fetch over REST asks for fewer: its ids stand in the URL.
 LANE_FETCH_IDS = 1_000
-NAMESPACES_PER_PAGE = 100  # the most that the service gives at once
-MIN_QUERY_UNITS = 0.25
 
 
-class PineconeIndex:
-    """One open index. Clients are made per process, so an instance may be carried across a fork."""
+class PineconeIndex(NamespacedIndex):
+    """One open index of vectors. Clients are made per process, so an instance may be carried across a fork."""
 
     def __init__(
         self,
@@ -46,75 +42,14 @@ class PineconeIndex:
         aliases: NamespaceAliases | None = None,
         fetch_bytes: int = FETCH_BYTES,
     ) -> None:
-        self.info = info
-        self._aliases = aliases
+        super().__init__(info, client, aliases)
         self.limits = Limits() if lane is None else Limits(fetch_ids=LANE_FETCH_IDS)
-        self._client = client
         self._lane = lane
         self._room = FetchRoom(self.limits.fetch_ids, fetch_bytes, FLOAT32_BYTES * (info.dimension or 0))
-        self._seen_records = 0
-        self._seen_bytes = 0
 
     @property
     def fetch_room(self) -> int:
         return self._room.ids if self._lane is not None else self.limits.fetch_ids
-
-    def namespaces(self) -> Iterator[NamespaceInfo]:
-        if self.info.kind is Kind.POD:
-            yield from self._counted()
-            return
-        token: str | None = None
-        while True:
-            with translated(f"list the namespaces of {self.info.name!r}"):
-                page = self._client.get().list_namespaces_paginated(limit=NAMESPACES_PER_PAGE, pagination_token=token)
-            yield from map(_namespace, page.namespaces)
-            token = page.pagination.next if page.pagination is not None else None
-            if not token:
-                return
-
-    def namespace(self, name: str) -> NamespaceInfo | None:
-        if self.info.kind is Kind.POD:
-            return next((info for info in self._counted() if info.name == canonical(name)), None)
-        try:
-            with translated(f"describe the namespace {name!r}"):
-                return _namespace(self._client.get().describe_namespace(name=canonical(name)))
-        except AbsentNamespace:
-            return None
-
-    def create_namespace(self, name: str, schema: Mapping[str, Any] | None) -> bool:
-        if canonical(name) == DEFAULT:
-            return False  # always there, and refused
-        filterable = {"fields": dict(schema["fields"])} if schema and schema.get("fields") else None
-        try:
-            with translated(f"create the namespace {name!r}"):
-                self._client.get().create_namespace(name=name, schema=filterable)
-        except Conflict as error:
-            to = self.alias(name)
-            if to is not None:
-                raise NameIsAlias(
-                    f"{name!r} is the name of an alias, which leads to {to!r}: no namespace of this name can be made",
-                    next_step=f"remove the alias {name!r}, and try again",
-                ) from error
-            return False
-        return True
-
-    def delete_namespace(self, name: str) -> Usage:
-        try:
-            with translated(f"delete the namespace {name!r}"):
-                self._client.get().delete_namespace(name=canonical(name))
-        except AbsentNamespace:
-            return Usage(requests=1)
-        return Usage(requests=1, write_units=rules.MIN_WRITE_UNITS)
-
-    def aliases(self) -> dict[str, str]:
-        return self._aliases.every() if self._aliases is not None and self.info.kind is not Kind.POD else {}
-
-    def alias(self, name: str) -> str | None:
-        return self._aliases.one(name) if self._aliases is not None and self.info.kind is not Kind.POD else None
-
-    def point_alias(self, name: str, to: str | None) -> None:
-        if self._aliases is not None:
-            self._aliases.point(name, to)
 
     def list_ids(
         self, namespace: str, token: str | None = None, limit: int | None = None, prefix: str | None = None
@@ -222,8 +157,7 @@ class PineconeIndex:
                 self._client.get().delete(ids=ids, namespace=wire_name(namespace))
         except AbsentNamespace:
             return Usage(requests=1)
-        mean = self._seen_bytes / self._seen_records if self._seen_records else 0.0
-        return Usage(requests=1, write_units=rules.write_units(len(ids) * mean))
+        return self._deletion(len(ids))
 
     def query(self, namespace: str, like: Record, top_k: int) -> Matches:
         sparse = wire.to_sparse(like.sparse) if like.sparse is not None and len(like.sparse) else None
@@ -238,7 +172,7 @@ class PineconeIndex:
         info = answer.response_info
         usage = Usage(
             1,
-            read_units=MIN_QUERY_UNITS if units is None else units,
+            read_units=rules.MIN_QUERY_UNITS if units is None else units,
             egress_bytes=_egress(info) or sum(len(match.id) for match in answer.matches),
         )
         matches = [Match(match.id, match.score) for match in answer.matches]
@@ -281,27 +215,9 @@ class PineconeIndex:
         left, right = self._fetch(namespace, ids[:middle]), self._fetch(namespace, ids[middle:])
         return Fetched(left.records | right.records, left.usage + right.usage + Usage(requests=1, read_units=1.0))
 
-    def _counted(self) -> list[NamespaceInfo]:
-        """Return the namespaces of a pod index from its statistics: it has no namespaces API."""
-        with translated(f"count the namespaces of {self.info.name!r}"):
-            stats = self._client.get().describe_index_stats()
-        counts = {canonical(name): summary.vector_count for name, summary in stats.namespaces.items()}
-        return [NamespaceInfo(name, counts[name]) for name in sorted(counts)]
-
-    def _billed(self, records: Sequence[Record]) -> int:
-        size = sum(map(rules.billed_bytes, records))
-        self._seen_records += len(records)
-        self._seen_bytes += size
-        return size
-
     def _check_size(self, doing: str, size: int) -> None:
         if size > self.limits.upsert_bytes:
             raise TooLarge(f"will not {doing}: {size:,} bytes are over the {self.limits.upsert_bytes:,} of a request")
-
-    @staticmethod
-    def _check_count(doing: str, count: int, most: int) -> None:
-        if count > most:
-            raise TooLarge(f"will not {doing}: a request takes {most:,}")
 
 
 def _page(listed: bytes_lane.Listed) -> IdPage:
@@ -312,11 +228,6 @@ def _page(listed: bytes_lane.Listed) -> IdPage:
 def wire_name(namespace: str) -> str:
     """Return the name on the wire: the default namespace is empty, which every version of the API takes for vectors."""
     return "" if canonical(namespace) == DEFAULT else namespace
-
-
-def _namespace(described: NamespaceDescription) -> NamespaceInfo:
-    schema = msgspec.to_builtins(described.schema) if described.schema is not None else None
-    return NamespaceInfo(canonical(described.name), described.record_count, schema)
 
 
 def _egress(info: ResponseInfo | None) -> int:

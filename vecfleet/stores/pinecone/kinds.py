@@ -1,7 +1,7 @@
 """The kind of an index, told from its description, and the request that creates its like.
 
-Facts: the SDK's schema models (API 2026-07). An index of vectors has no fields but `_values` and `_sparse_values`. One
-made by `create_for_model` has a semantic text field. Any other named field makes it an index of documents.
+Facts: the SDK's schema models (API 2026-07). An index of vectors has the fields `_values` and `_sparse_values`; one of
+documents has fields for them of any other name. One made by `create_for_model` has a semantic text field.
 """
 
 from collections.abc import Mapping
@@ -12,24 +12,22 @@ from pinecone.models.indexes.index import IndexModel
 from pinecone.models.indexes.read_capacity import ReadCapacityDedicatedResponse
 
 from vecfleet.stores.base import IndexInfo, Kind, ReadNodes
+from vecfleet.stores.documents import DENSE_TYPE, EMBEDDINGS, FULL_TEXT, SPARSE_TYPE
 
-DENSE = "_values"
-SPARSE = "_sparse_values"
-
-_DENSE_TYPE = "dense_vector"
-_SPARSE_TYPE = "sparse_vector"
+_VECTORS = frozenset({"_values", "_sparse_values"})
+_VECTOR_TYPES = frozenset({DENSE_TYPE, SPARSE_TYPE})
 _SEMANTIC_TYPE = "semantic_text"
 _BY_VECTORS: Mapping[frozenset[str], Kind] = {
-    frozenset({DENSE}): Kind.DENSE,
-    frozenset({SPARSE}): Kind.SPARSE,
-    frozenset({DENSE, SPARSE}): Kind.HYBRID,
+    frozenset({DENSE_TYPE}): Kind.DENSE,
+    frozenset({SPARSE_TYPE}): Kind.SPARSE,
+    frozenset({DENSE_TYPE, SPARSE_TYPE}): Kind.HYBRID,
 }
 
 
 def info_of(model: IndexModel) -> IndexInfo:
     """Return our description of an index from the SDK's."""
     fields = _fields(model)
-    vectors = next((field for field in fields.values() if field.get("type") in (_DENSE_TYPE, _SEMANTIC_TYPE)), {})
+    vectors = next((field for field in fields.values() if field.get("type") in (DENSE_TYPE, _SEMANTIC_TYPE)), {})
     managed = model.deployment if isinstance(model.deployment, ManagedDeployment) else None
     return IndexInfo(
         name=model.name,
@@ -47,10 +45,14 @@ def info_of(model: IndexModel) -> IndexInfo:
     )
 
 
-def vector_schema(source: IndexInfo) -> dict[str, Any]:
-    """Return the schema for a vector index. A sparse field cannot be added later, so it is declared at once."""
-    vectors = {name: field for name, field in source.schema["fields"].items() if name in (DENSE, SPARSE)}
-    return {"fields": vectors}
+def declared(source: IndexInfo) -> dict[str, Any]:
+    """Return the schema to create its like. A field cannot be added later, so each is declared at once.
+
+    Fields of metadata are not declared: the service says in an answer by which it filters, and takes none.
+    """
+    fields: Mapping[str, Mapping[str, Any]] = source.schema["fields"]
+    kept = {name: field for name, field in fields.items() if field.get("type") in _VECTOR_TYPES or FULL_TEXT in field}
+    return {"fields": kept}
 
 
 def embedding(source: IndexInfo) -> dict[str, Any]:
@@ -77,17 +79,23 @@ def _read_nodes(model: IndexModel) -> ReadNodes | None:
 
 
 def _fields(model: IndexModel) -> dict[str, dict[str, Any]]:
-    described = model.schema.to_dict()["fields"]
-    return {
-        name: {key: value for key, value in field.items() if value is not None} for name, field in described.items()
-    }
+    fields: dict[str, dict[str, Any]] = _told(model.schema.to_dict()["fields"])
+    return fields
+
+
+def _told(described: Any) -> Any:
+    """Return a description without what it leaves open."""
+    if not isinstance(described, Mapping):
+        return described
+    return {name: _told(value) for name, value in described.items() if value is not None}
 
 
 def _kind(fields: Mapping[str, Mapping[str, Any]]) -> Kind:
-    typed = {name: field["type"] for name, field in fields.items() if "type" in field}
-    if _SEMANTIC_TYPE in typed.values():
+    """Return the kind by the fields that hold vectors, whatever their names; metadata fields may stand beside them."""
+    types = {field.get("type") for field in fields.values()}
+    if _SEMANTIC_TYPE in types:
         return Kind.INTEGRATED
-    vectors = frozenset(name for name, type in typed.items() if type in (_DENSE_TYPE, _SPARSE_TYPE))
-    # Filterable metadata fields may stand beside the vectors; text that is searched or embedded may not.
-    others = {type for type in typed.values() if type not in (_DENSE_TYPE, _SPARSE_TYPE)}
-    return _BY_VECTORS.get(vectors, Kind.DOCUMENT) if not others else Kind.DOCUMENT
+    texts = any(FULL_TEXT in field for field in fields.values())
+    if any(part in field for field in fields.values() for part in EMBEDDINGS) or (texts and _VECTORS & fields.keys()):
+        return Kind.DOCUMENT
+    return _BY_VECTORS.get(frozenset(_VECTOR_TYPES & types), Kind.DOCUMENT)

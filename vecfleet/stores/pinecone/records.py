@@ -41,12 +41,12 @@ def to_vector(record: Record) -> Vector:
     for key, value in record.metadata.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise BadRequest(f"the metadata field {key!r} of the record {record.id!r} is no finite number")
-    return Vector(record.id, as_list(_floats(record.values)) if record.values else [], sparse, metadata)
+    return Vector(record.id, as_list(floats(record.values)) if record.values else [], sparse, metadata)
 
 
 def to_sparse(sparse: Sparse) -> SparseValues:
     """Return sparse values as the SDK takes them. Raises BadRequest for values that are no numbers."""
-    return SparseValues(as_list(_integers(sparse.indices)), as_list(_floats(sparse.values)))
+    return SparseValues(as_list(integers(sparse.indices)), as_list(floats(sparse.values)))
 
 
 def as_list(text: bytes) -> list[Any]:
@@ -56,7 +56,7 @@ def as_list(text: bytes) -> list[Any]:
 
 def values_text(record: Record) -> list[Any] | None:
     """Return the record's values for a query, or None if it has none."""
-    return as_list(_floats(record.values)) if record.values else None
+    return as_list(floats(record.values)) if record.values else None
 
 
 def to_record(vector: Vector) -> Record:
@@ -64,17 +64,17 @@ def to_record(vector: Vector) -> Record:
     sparse = None
     if vector.sparse_values is not None and vector.sparse_values.indices:
         indices = np.array(vector.sparse_values.indices, "<u4").tobytes()
-        sparse = Sparse(indices, _pack(vector.sparse_values.values))
-    return Record(vector.id, _pack(vector.values), sparse, rules.normal_metadata(vector.metadata))
+        sparse = Sparse(indices, pack(vector.sparse_values.values))
+    return Record(vector.id, pack(vector.values), sparse, rules.normal_metadata(vector.metadata))
 
 
 def request_bytes(record: Record) -> int:
     """Return the most bytes that this record takes in the JSON of an upsert."""
     size = _PUNCTUATION_BYTES + len(orjson.dumps(record.id)) + rules.metadata_bytes(record.metadata)
     if record.values:
-        size += len(_floats(record.values))
+        size += len(floats(record.values))
     if record.sparse is not None and len(record.sparse):
-        size += len(_integers(record.sparse.indices)) + len(_floats(record.sparse.values))
+        size += len(integers(record.sparse.indices)) + len(floats(record.sparse.values))
     return size
 
 
@@ -98,16 +98,19 @@ def query_sized(ids: Sequence[str], most: int) -> list[list[str]]:
 
 
 @lru_cache(maxsize=_TEXTS_KEPT)
-def _floats(data: bytes) -> bytes:
+def floats(data: bytes) -> bytes:
+    """Return the values as JSON, the shortest text of each. Raises BadRequest for values that have none."""
     text = orjson.dumps(np.frombuffer(data, "<f4"), option=orjson.OPT_SERIALIZE_NUMPY)
     if b"n" in text:  # as in null: NaN and the infinities have no JSON
         raise BadRequest("a record has values that are no finite numbers")
     return text
 
 
-def _integers(data: bytes) -> bytes:
+def integers(data: bytes) -> bytes:
+    """Return the indices of sparse values as JSON."""
     return orjson.dumps(np.frombuffer(data, "<u4"), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _pack(values: Sequence[float]) -> bytes:
+def pack(values: Sequence[float]) -> bytes:
+    """Return the values as little-endian float32 bytes."""
     return struct.pack(f"<{len(values)}f", *values)

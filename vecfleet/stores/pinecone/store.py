@@ -5,14 +5,19 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import httpx
+from pinecone import Index
+
 from vecfleet.errors import KeyRefused, Missing, WrongKind
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.documents import Layout
 from vecfleet.stores.pinecone import kinds
 from vecfleet.stores.pinecone.aliases import NamespaceAliases
 from vecfleet.stores.pinecone.backups import PineconeBackups
 from vecfleet.stores.pinecone.bytes_lane import BytesLane
-from vecfleet.stores.pinecone.clients import PerProcess, control_plane, data_plane, dialed
+from vecfleet.stores.pinecone.clients import PerProcess, control_plane, data_plane, dialed, rest_client
+from vecfleet.stores.pinecone.document_index import DocumentIndex
 from vecfleet.stores.pinecone.errors import translated
 from vecfleet.stores.pinecone.index import PineconeIndex
 from vecfleet.stores.pinecone.texts_in import TextIndex
@@ -78,7 +83,7 @@ class PineconeStore:
                 )
             else:
                 place = {"deployment_type": "managed", "cloud": cloud, "region": region}
-                created = indexes.create(name=name, schema=kinds.vector_schema(source), deployment=place, **wanted)
+                created = indexes.create(name=name, schema=kinds.declared(source), deployment=place, **wanted)
         return kinds.info_of(created)
 
     def protected(self, index: str) -> bool:
@@ -96,22 +101,34 @@ class PineconeStore:
         """Return the address by which this process reaches the index."""
         return self._hosts.get(info.name) or dialed(info, self.settings)
 
-    def open(self, info: IndexInfo) -> PineconeIndex:
-        """Open the index. Raises WrongKind for an index of documents, KeyRefused for one of another project."""
-        return self._open(info, PineconeIndex)
+    def open(self, info: IndexInfo) -> PineconeIndex | DocumentIndex:
+        """Open the index. Raises WrongKind for documents that cannot be copied, KeyRefused for another project's."""
+        layout = Layout.of(info)
+        if layout is None:
+            return self._open(info, PineconeIndex)
+        self._require_copyable(info)
+        client, http = self._clients(info)
+        return DocumentIndex(info, layout, client, http, NamespaceAliases(http), self.settings.fetch_bytes)
 
     def open_for_texts(self, info: IndexInfo) -> TextIndex:
         """Open an index that embeds texts itself, to be written with them. Raises as `open` does."""
         return self._open(info, TextIndex)
 
     def _open(self, info: IndexInfo, kind: type[AnyIndex]) -> AnyIndex:
+        self._require_copyable(info)
+        client, http = self._clients(info)
+        lane = self._lane(info, self.host(info))
+        return kind(info, client, lane, NamespaceAliases(http), self.settings.fetch_bytes)
+
+    def _clients(self, info: IndexInfo) -> tuple[PerProcess[Index], PerProcess[httpx.Client]]:
+        host = self.host(info)
+        client = PerProcess(lambda: data_plane(self._client.get(), host, self.settings))
+        return client, PerProcess(lambda: rest_client(host, self.settings))
+
+    def _require_copyable(self, info: IndexInfo) -> None:
         self._require_project(info)
         if info.kind is Kind.DOCUMENT:
             raise WrongKind(_documents(info), next_step=DOCUMENTS_REMEDY)
-        host = self.host(info)
-        client = PerProcess(lambda: data_plane(self._client.get(), host, self.settings))
-        aliases = NamespaceAliases(host, self.settings)
-        return kind(info, client, self._lane(info, host), aliases, self.settings.fetch_bytes)
 
     def _require_project(self, info: IndexInfo) -> None:
         """Raise KeyRefused for an index of another project than the settings name: keys or accounts are crossed."""
@@ -132,6 +149,6 @@ class PineconeStore:
 
 def _documents(info: IndexInfo) -> str:
     return (
-        f"the index {info.name!r} holds documents: it embeds text again on every write and does not give all of it "
-        "back, so its records cannot be copied unchanged"
+        f"the index {info.name!r} holds documents that it embeds again on every write, or does not give back whole, so "
+        "they cannot be copied unchanged"
     )

@@ -1,0 +1,243 @@
+"""Pinecone's documents API: one document index. Each call is one attempt; waiting and retrying is the caller's.
+
+Vectors leave as the shortest text of each float32. The service gives each back as the float64 that it equals, so the
+same bits come back. The SDK would make a Python object of each value of an answer at once; here a record's are made
+and packed before the next one's.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import msgspec
+import numpy as np
+import orjson
+from pinecone import Index
+
+from vecfleet.errors import BadRequest, TimedOut, TooLarge, WrongKind
+from vecfleet.names import canonical
+from vecfleet.records import FLOAT32_BYTES, Record, Sparse
+from vecfleet.settings import FETCH_BYTES
+from vecfleet.stores import rules
+from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Limits, Match, Matches, Usage, Written
+from vecfleet.stores.documents import DENSE_TYPE, SPARSE_TYPE, Layout
+from vecfleet.stores.pinecone import records as wire
+from vecfleet.stores.pinecone.aliases import NamespaceAliases
+from vecfleet.stores.pinecone.clients import PerProcess
+from vecfleet.stores.pinecone.errors import AbsentNamespace, of_status, require_ok, translated
+from vecfleet.stores.pinecone.namespaces import NamespacedIndex
+from vecfleet.stores.room import FetchRoom
+
+ID = "_id"
+SCORE = "_score"
+_FETCH_IDS = 1_000
+
+
+class _Page(msgspec.Struct):
+    documents: list[dict[str, str]]
+    usage: dict[str, Any] = {}
+    pagination: dict[str, str] | None = None
+
+
+class _Documents(msgspec.Struct):
+    documents: dict[str, dict[str, msgspec.Raw]]
+    usage: dict[str, Any] = {}
+
+
+class _Matches(msgspec.Struct):
+    matches: list[dict[str, Any]]
+    usage: dict[str, Any] = {}
+
+
+# Made once, by the importing thread: msgspec (0.22) crashes if two threads let it meet a class at once.
+_PAGE, _DOCUMENTS, _MATCHES = map(msgspec.json.Decoder, (_Page, _Documents, _Matches))
+
+
+class DocumentIndex(NamespacedIndex):
+    """One open document index. Clients are made per process, so an instance may be carried across a fork."""
+
+    def __init__(
+        self,
+        info: IndexInfo,
+        layout: Layout,
+        client: PerProcess[Index],
+        http: PerProcess[httpx.Client],
+        aliases: NamespaceAliases,
+        fetch_bytes: int = FETCH_BYTES,
+    ) -> None:
+        super().__init__(info, client, aliases)
+        self.limits = Limits(fetch_ids=_FETCH_IDS, metadata_bytes=layout.metadata_bytes)
+        self._layout = layout
+        self._http = http
+        self._room = FetchRoom(_FETCH_IDS, fetch_bytes, FLOAT32_BYTES * (info.dimension or 0))
+
+    @property
+    def fetch_room(self) -> int:
+        return self._room.ids
+
+    def list_ids(
+        self, namespace: str, token: str | None = None, limit: int | None = None, prefix: str | None = None
+    ) -> IdPage:
+        asked = {"limit": self.limits.list_ids if limit is None else limit, "prefix": prefix, "pagination_token": token}
+        body = {name: value for name, value in asked.items() if value is not None}
+        doing = f"list the ids of {namespace!r}"
+        try:
+            answer = self._post(namespace, "list", orjson.dumps(body), doing)
+        except AbsentNamespace:
+            return IdPage([], None, Usage(requests=1))
+        page: _Page = _read(_PAGE, answer, doing)
+        following = page.pagination.get("next") if page.pagination else None
+        return IdPage([document[ID] for document in page.documents], following or None, _usage(answer, page.usage, 1.0))
+
+    def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
+        """Fetch in as many requests as the limit on ids requires."""
+        records: dict[str, Record] = {}
+        usage = Usage()
+        for start in range(0, len(ids), self.limits.fetch_ids):
+            part = self._fetch(namespace, ids[start : start + self.limits.fetch_ids])
+            records |= part.records
+            usage += part.usage
+        return Fetched(records, usage)
+
+    def _fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
+        doing = f"fetch {len(ids):,} documents of {namespace!r}"
+        try:
+            answer = self._post(namespace, "fetch", orjson.dumps({"ids": list(ids)}), doing)
+        except AbsentNamespace:
+            return Fetched({}, Usage(requests=1))
+        except (TimedOut, TooLarge):
+            self._room.was_too_much()
+            raise
+        found: _Documents = _read(_DOCUMENTS, answer, doing)
+        try:
+            records = {id: self._record(id, fields) for id, fields in found.documents.items()}
+        except (ValueError, TypeError, KeyError, OverflowError, struct.error) as error:
+            raise of_status(500, "its answer holds a document that cannot be read", doing) from error
+        self._room.answered(len(records), len(answer.content))
+        self._billed(list(records.values()))
+        return Fetched(records, _usage(answer, found.usage, rules.fetch_units(len(records))))
+
+    def upsert(self, namespace: str, records: Sequence[Record]) -> Written:
+        if not records:
+            return Written(0)
+        doing = f"upsert into {namespace!r}"
+        self._check_count(doing, len(records), self.limits.upsert_records)
+        body = b'{"documents":[' + b",".join(map(self._document, records)) + b"]}"
+        if len(body) > self.limits.upsert_bytes:
+            most = self.limits.upsert_bytes
+            raise TooLarge(f"will not {doing}: {len(body):,} bytes are over the {most:,} of a request")
+        answer = self._post(namespace, "upsert", body, doing)
+        size = self._billed(records)
+        usage = Usage(requests=1, write_units=rules.write_units(size))
+        return Written(len(records), _sequence(answer, "x-pinecone-request-lsn"), usage)
+
+    def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
+        """Delete the ids. The write units are estimated by the mean size of the records seen: the service tells
+        neither.
+        """
+        if not ids:
+            return Usage()
+        doing = f"delete {len(ids):,} documents from {namespace!r}"
+        self._check_count(doing, len(ids), self.limits.delete_ids)
+        try:
+            self._post(namespace, "delete", orjson.dumps({"ids": list(ids)}), doing)
+        except AbsentNamespace:
+            return Usage(requests=1)
+        return self._deletion(len(ids))
+
+    def query(self, namespace: str, like: Record, top_k: int) -> Matches:
+        """Return the nearest by dense or by sparse values. Raises WrongKind for both: no search scores by both."""
+        sparse = like.sparse if like.sparse is not None and len(like.sparse) else None
+        if sparse is not None and like.values:
+            raise WrongKind("a document index is searched by dense or by sparse values, not by both at once")
+        clause: dict[str, Any] = {"type": DENSE_TYPE, "field": self._layout.dense, "values": _text(like.values)}
+        if sparse is not None:
+            clause = {"type": SPARSE_TYPE, "field": self._layout.sparse, "sparse_values": _sparse_text(sparse)}
+        doing = f"search {namespace!r}"
+        try:
+            answer = self._post(namespace, "search", orjson.dumps({"score_by": [clause], "top_k": top_k}), doing)
+        except AbsentNamespace:
+            return Matches([], Usage(requests=1))
+        found: _Matches = _read(_MATCHES, answer, doing)
+        matches = [Match(match[ID], match[SCORE]) for match in found.matches]
+        usage = _usage(answer, found.usage, rules.MIN_QUERY_UNITS)
+        return Matches(matches, usage, _sequence(answer, "x-pinecone-max-indexed-lsn"))
+
+    def request_bytes(self, record: Record) -> int:
+        return len(self._document(record)) + len(",")
+
+    def normalise(self, record: Record) -> Record:
+        return rules.normalise(record)
+
+    def _document(self, record: Record) -> bytes:
+        try:
+            return orjson.dumps(as_document(self._layout, record))
+        except orjson.JSONEncodeError as error:
+            raise BadRequest(f"the record {record.id!r} cannot be written as JSON: {error}") from error
+
+    def _record(self, record_id: str, fields: dict[str, msgspec.Raw]) -> Record:
+        """Return the record that a document is. Raises ValueError or TypeError for one that cannot be read."""
+        fields.pop(ID, None)
+        dense = fields.pop(self._layout.dense, None) if self._layout.dense is not None else None
+        sparse = fields.pop(self._layout.sparse, None) if self._layout.sparse is not None else None
+        values = wire.pack(_value(dense)) if dense is not None else b""
+        metadata = {self._layout.key_of(name): _value(text) for name, text in fields.items()}
+        return Record(record_id, values, _sparse(sparse), rules.normal_metadata(metadata))
+
+    def _post(self, namespace: str, operation: str, body: bytes, doing: str) -> httpx.Response:
+        path = f"/namespaces/{quote(canonical(namespace), safe='')}/documents/{operation}"
+        with translated(doing):
+            answer = self._http.get().post(path, content=body, headers={"Content-Type": "application/json"})
+        require_ok(answer, doing)
+        return answer
+
+
+def as_document(layout: Layout, record: Record) -> dict[str, Any]:
+    """Return the record as a document. Raises BadRequest, naming the record, if it can be none."""
+    why = layout.objection(record)
+    if why is not None:
+        raise BadRequest(f"the record {record.id!r} can be no document: {why}")
+    fields: dict[str, Any] = {ID: record.id}
+    if record.values and layout.dense is not None:
+        fields[layout.dense] = _text(record.values)
+    if record.sparse is not None and len(record.sparse) and layout.sparse is not None:
+        fields[layout.sparse] = _sparse_text(record.sparse)
+    return fields | {layout.name_of(key): value for key, value in record.metadata.items() if value is not None}
+
+
+def _read(decoder: "msgspec.json.Decoder[Any]", answer: httpx.Response, doing: str) -> Any:
+    try:
+        return decoder.decode(answer.content)
+    except msgspec.DecodeError as error:
+        raise of_status(500, "its answer cannot be read", doing) from error
+
+
+def _usage(answer: httpx.Response, told: Mapping[str, Any], estimated_units: float) -> Usage:
+    units, egress = told.get("read_units", estimated_units), told.get("egress_bytes")
+    return Usage(1, read_units=float(units), egress_bytes=int(egress or len(answer.content)))
+
+
+def _sequence(answer: httpx.Response, header: str) -> int | None:
+    told = answer.headers.get(header, "")
+    return int(told) if told.isdecimal() else None
+
+
+def _text(values: bytes) -> orjson.Fragment:
+    return orjson.Fragment(wire.floats(values))
+
+
+def _sparse_text(sparse: Sparse) -> dict[str, orjson.Fragment]:
+    return {"indices": orjson.Fragment(wire.integers(sparse.indices)), "values": _text(sparse.values)}
+
+
+def _sparse(text: msgspec.Raw | None) -> Sparse | None:
+    told = _value(text) if text is not None else None
+    if not told or not told["indices"]:
+        return None
+    return Sparse(np.array(told["indices"], "<u4").tobytes(), wire.pack(told["values"]))
+
+
+def _value(text: msgspec.Raw) -> Any:
+    return orjson.loads(memoryview(text))
