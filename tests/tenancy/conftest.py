@@ -1,6 +1,6 @@
 """An emulator that holds the seeds' index names, empty, and the environment of an application beside it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -17,13 +17,13 @@ MakeIndex = Callable[..., str]
 
 @pytest.fixture
 def make_index(emulator: str) -> MakeIndex:
-    """`make_index(name, dimension, metric)`: an empty index on the emulator. Gives its name."""
+    """`make_index(name, dimension, metric, dense_field)`: an empty index on the emulator. Gives its name."""
 
-    def make(name: str = "small", dimension: int = SMALL, metric: str = "cosine") -> str:
+    def make(name: str = "small", dimension: int = SMALL, metric: str = "cosine", dense_field: str = "_values") -> str:
         dense = {"type": "dense_vector", "dimension": dimension, "metric": metric}
         body = {
             "name": name,
-            "schema": {"fields": {"_values": dense}},
+            "schema": {"fields": {dense_field: dense}},
             "deployment": {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"},
         }
         httpx.post(f"{emulator}/indexes", json=body, headers=HEADERS).raise_for_status()
@@ -44,7 +44,7 @@ def environment(emulator: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory
     return Settings.load()
 
 
-@pytest.fixture
-def small(make_index: MakeIndex, environment: Settings) -> Iterator[PineconeDelphiClient]:
-    """A client of a small empty index."""
-    yield PineconeDelphiClient(make_index())
+@pytest.fixture(params=["_values", "embedding"], ids=["vectors", "documents"])
+def small(make_index: MakeIndex, environment: Settings, request: pytest.FixtureRequest) -> PineconeDelphiClient:
+    """A client of a small empty index, of vectors or of documents."""
+    return PineconeDelphiClient(make_index(dense_field=request.param))

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import redis
 
-from tests.tenancy.conftest import SMALL, MakeIndex
+from tests.tenancy.conftest import HEADERS, SMALL, MakeIndex
 from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings
 from vecfleet.tenancy import (
@@ -38,15 +38,29 @@ def new_name(creator: str, twin: str | None) -> str:
     return f"creator_{creator}_twin_{twin}" if twin else f"creator_{creator}"
 
 
+@pytest.fixture(params=["query", "search"], ids=["vectors", "documents"])
+def operation(request: pytest.FixtureRequest) -> str:
+    """The emulator's word for a question to the index: it tells an index of vectors from one of documents."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-def raw(make_index: MakeIndex, environment: Settings, emulator: str) -> Callable[[str, list[dict[str, Any]]], None]:
+def raw(
+    make_index: MakeIndex, environment: Settings, emulator: str, operation: str
+) -> Callable[[str, list[dict[str, Any]]], None]:
     """Writes as the old application did. The index is there."""
-    make_index()
-    described = httpx.get(f"{emulator}/indexes/small", headers={"Api-Key": "any"}).json()
+    holds_documents = operation == "search"
+    make_index(dense_field="embedding" if holds_documents else "_values")
+    described = httpx.get(f"{emulator}/indexes/small", headers=HEADERS).json()
 
     def write(namespace: str, vectors: list[dict[str, Any]]) -> None:
-        body = {"namespace": namespace, "vectors": vectors}
-        httpx.post(f"{described['host']}/vectors/upsert", json=body).raise_for_status()
+        path, body = "vectors/upsert", {"namespace": namespace, "vectors": vectors}
+        if holds_documents:
+            path = f"namespaces/{namespace or '__default__'}/documents/upsert"
+            documents = [{"_id": one["id"], "embedding": one["values"], **one["metadata"]} for one in vectors]
+            body = {"documents": documents}
+        httpx.post(f"{described['host']}/{path}", json=body, headers=HEADERS).raise_for_status()
 
     return write
 
@@ -90,7 +104,7 @@ FILTERS = [
 @pytest.mark.parametrize(("side", "cleaned"), [("old", False), ("new", False), ("new", True), ("old", True)])
 @pytest.mark.parametrize("failing", [False, True])
 def test_no_foreign_record_in_any_route_state_fallback_or_shadow_read(
-    side: str, cleaned: bool, failing: bool, tmp_path: Path, emulator: str
+    side: str, cleaned: bool, failing: bool, tmp_path: Path, emulator: str, operation: str
 ) -> None:
     (tmp_path / "routes.json").write_text(json.dumps(routes(side, cleaned, shadow=1.0)))
     rollout = Rollout(CachedRoutes(FileRoutes(tmp_path / "routes.json")), flag=False)
@@ -98,7 +112,7 @@ def test_no_foreign_record_in_any_route_state_fallback_or_shadow_read(
     if failing:  # the new side is away: readers on it fall back to the old one
         for creator, twin in TENANTS:
             # a status that the SDK does not try again
-            rule = {"operation": "query", "namespace": new_name(creator, twin), "status": 507}
+            rule = {"operation": operation, "namespace": new_name(creator, twin), "status": 507}
             httpx.post(f"{emulator}/_emulator/faults", json=rule).raise_for_status()
 
     async def ask_all() -> None:
@@ -112,14 +126,14 @@ def test_no_foreign_record_in_any_route_state_fallback_or_shadow_read(
 
     asyncio.run(ask_all())
     client._threads.get().shutdown()
-    told = told_by_the_emulator(emulator)
+    told = told_by_the_emulator(emulator, operation)
     assert len(told) > 50
     assert all(len(owners) <= 1 and owners <= {f"{c}-{t}" for c, t in TENANTS} for owners in told)
 
 
-def told_by_the_emulator(emulator: str) -> list[set[str]]:
+def told_by_the_emulator(emulator: str, operation: str) -> list[set[str]]:
     """Return whose records each query was answered with, shadow reads among them."""
-    calls = httpx.get(f"{emulator}/_emulator/calls", params={"operation": "query"}).json()["calls"]
+    calls = httpx.get(f"{emulator}/_emulator/calls", params={"operation": operation}).json()["calls"]
     return [{id.rpartition("-")[0] for id in call["ids"]} for call in calls]
 
 

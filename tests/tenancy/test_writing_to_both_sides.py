@@ -178,6 +178,19 @@ def test_old_and_new_may_be_two_indexes(client: PineconeDelphiClient, routes: Ro
     assert there(client, OLD, "brain") == there(client, NEW) and set(there(client, NEW)) == {"r"}
 
 
+def test_the_new_side_may_be_a_document_index(
+    client: PineconeDelphiClient, routes: Routes, make_index: MakeIndex
+) -> None:
+    new = {"namespace": NEW, "index": make_index("documents", dense_field="embedding")}
+    routes.write(new=new)
+    client.upsert_vectors(vectors("r"), CREATOR, TWIN)
+
+    routes.write("new", new=new)
+
+    assert there(client, OLD) == there(client, NEW, "documents") and set(there(client, OLD)) == {"r"}
+    assert [match.id for match in client.query([1.0] * SMALL, CREATOR, TWIN).matches] == ["r"]
+
+
 def test_texts_are_written_to_both_sides_of_an_index_that_embeds_them(
     client: PineconeDelphiClient, routes: Routes, emulator: str
 ) -> None:

@@ -24,6 +24,8 @@ from vecfleet.patience import CALL_LASTS_DEADLINES, patiently, patiently_async
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Limits
+from vecfleet.stores.documents import Layout
+from vecfleet.stores.pinecone import document_serving as documents
 from vecfleet.stores.pinecone import records as wire
 from vecfleet.stores.pinecone.accounts import Accounts
 from vecfleet.stores.pinecone.clients import PerProcess, api_key, bound_calls, switch_retries_off
@@ -64,6 +66,10 @@ class PineconeServing:
         client = self._client.get()
         try:
             with translated(f"search {namespace!r}"):
+                layout = Layout.of(self.info)
+                if layout is not None:
+                    answer = client.documents.search(**documents.search(layout, namespace, question))
+                    return documents.found(answer, layout, question, namespace)
                 if question.text is not None:
                     return _found(client.search(**_search(namespace, question)), namespace)
                 return _matched(client.query(**_query(namespace, question)), namespace)
@@ -72,9 +78,8 @@ class PineconeServing:
 
     def write(self, namespace: str, records: Sequence[Record], before: Before) -> int:
         client, taken = self._writer.get(), 0
-        for batch in _requests(records):
-            send = partial(client.upsert, vectors=batch, namespace=wire_name(namespace))
-            taken += _sent(send, before, f"upsert {len(batch):,} records into {namespace!r}").upserted_count
+        for send, doing in _upserts(client, Layout.of(self.info), namespace, records):
+            taken += _sent(send, before, doing).upserted_count
         return taken
 
     def write_texts(self, namespace: str, texts: Sequence[Mapping[str, Any]], before: Before) -> int:
@@ -102,7 +107,11 @@ class AsyncPineconeServing:
         client = await self._client(self._clients)
         try:
             with translated(f"search {namespace!r}"), _ends_by(f"search {namespace!r}"):
+                layout = Layout.of(await self.describe())
                 async with asyncio.timeout(CALL_LASTS_DEADLINES * self._settings.request_deadline_seconds):
+                    if layout is not None:
+                        answer = await client.documents.search(**documents.search(layout, namespace, question))
+                        return documents.found(answer, layout, question, namespace)
                     if question.text is not None:
                         return _found(await client.search(**_search(namespace, question)), namespace)
                     return _matched(await client.query(**_query(namespace, question)), namespace)
@@ -111,9 +120,7 @@ class AsyncPineconeServing:
 
     async def write(self, namespace: str, records: Sequence[Record], before: AsyncBefore) -> int:
         client, taken = await self._client(self._writers), 0
-        for batch in _requests(records):
-            send = partial(client.upsert, vectors=batch, namespace=wire_name(namespace))
-            doing = f"upsert {len(batch):,} records into {namespace!r}"
+        for send, doing in _upserts(client, Layout.of(await self.describe()), namespace, records):
             answer = await _sent_async(send, before, doing, self._settings.request_deadline_seconds)
             taken += answer.upserted_count
         return taken
@@ -217,6 +224,18 @@ def _matched(answer: QueryResponse, namespace: str) -> list[Hit]:
 
 def _found(answer: SearchRecordsResponse, namespace: str) -> list[Hit]:
     return [Hit(hit.id, hit.score, hit.fields, namespace=namespace) for hit in answer.result.hits]
+
+
+def _upserts(
+    client: Any, layout: Layout | None, namespace: str, records: Sequence[Record]
+) -> Iterator[tuple[Callable[[], Any], str]]:
+    """Yield each request that writes some of the records, and what it does."""
+    for batch in documents.requests(layout, records) if layout is not None else _requests(records):
+        doing = f"upsert {len(batch):,} records into {namespace!r}"
+        if layout is not None:
+            yield partial(client.documents.upsert, documents=batch, namespace=canonical(namespace)), doing
+        else:
+            yield partial(client.upsert, vectors=batch, namespace=wire_name(namespace)), doing
 
 
 def _requests(records: Sequence[Record]) -> Iterator[list[Any]]:
