@@ -17,6 +17,7 @@ from vecfleet.enriching import OWNER_KEYS
 from vecfleet.errors import BadName
 from vecfleet.records import Record
 from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.documents import Layout
 
 # The number of aliases that one index may have, in every plan of the service, and the characters of their names.
 ALIAS_QUOTA = 1_000
@@ -25,8 +26,12 @@ _ALIAS_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 NAMESPACE_QUOTA = 100_000
 
 DOCUMENTS = (
-    "holds documents: writing embeds its text again and not everything in it can be read back, "
-    "so its records cannot be copied unchanged"
+    "holds documents that are no vectors, or of which writing embeds its text again and not everything in it can be "
+    "read back, so its records cannot be copied unchanged"
+)
+EITHER = (
+    "a document index with dense and sparse values is searched by either, not by both: its answers cannot be compared "
+    "with those of an index of vectors"
 )
 NO_ID_SOURCE = "is made of pods, which cannot list their ids: a plan needs an id source (--ids FILE)"
 
@@ -64,8 +69,7 @@ def _mismatches(source: IndexInfo, target: IndexInfo) -> list[str]:
     ):
         if ours != theirs:
             problems.append(f"{property_name}: {source.name!r} has {ours}, {target.name!r} has {theirs}")
-    fitting = {Kind.DENSE, Kind.HYBRID} if source.kind is Kind.POD else {source.kind}
-    if target.kind not in fitting:
+    if target.kind not in _fitting(source, target):
         problems.append(f"kind: {source.name!r} is {source.kind.value}, {target.name!r} is {target.kind.value}")
     return problems
 
@@ -86,6 +90,25 @@ def check_ids(moves: Sequence[PlannedMove], survey: Survey, policies: Policies, 
             "encoded, and back again"
         )
     return findings
+
+
+def check_queries(indexes: Iterable[IndexInfo | None], policies: Policies) -> Findings:
+    """Check that answers of these indexes can be compared, where the plan is to compare some."""
+    findings = Findings()
+    layouts = [Layout.of(index) for index in indexes if index is not None]
+    if policies.verify == "content+query" and any(layout is not None and layout.scores_by_either for layout in layouts):
+        findings.problems.append(f"{EITHER}; `--verify content` compares every value of every record")
+    return findings
+
+
+def _fitting(source: IndexInfo, target: IndexInfo) -> set[Kind]:
+    """Return the kinds whose records the target may hold."""
+    if source.kind is Kind.SPARSE:
+        return {Kind.SPARSE}
+    if Layout.of(source) is None and Layout.of(target) is None:
+        return {Kind.DENSE, Kind.HYBRID} if source.kind is Kind.POD else {source.kind}
+    # An index of vectors says that it holds sparse values whether or not any record has some.
+    return {Kind.DENSE, Kind.HYBRID, Kind.INTEGRATED}
 
 
 def reachable_targets(

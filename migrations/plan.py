@@ -6,6 +6,7 @@ when the plan is applied. Its digest detects accidents (a hand-edited or truncat
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -66,6 +67,20 @@ class IndexRef(_Part):
     dimension: int | None
     metric: str | None
     project: str | None = None  # of an index of Pinecone whose host tells it
+    # The fields of its schema, by which it is created where it is absent; None: by the source's.
+    fields: dict[str, dict[str, Any]] | None = None
+    # In a document index: metadata key → its name there, where that is another.
+    names: dict[str, str] = Field(default_factory=dict)
+
+    def shape(self, source: IndexInfo) -> IndexInfo:
+        """Return the index to create this one like."""
+        if self.fields is None:
+            return source
+        return replace(source, kind=self.kind, schema={"fields": self.fields}, names={})
+
+    def named(self, info: IndexInfo) -> IndexInfo:
+        """Return the index with the names that metadata keys have in it."""
+        return replace(info, names=self.names) if self.names else info
 
     @property
     def typed(self) -> str:
@@ -74,7 +89,7 @@ class IndexRef(_Part):
 
 
 class NewIndex(_Part):
-    """A target that `apply` creates from the source's schema. A folder and a schema of Postgres need none of this.
+    """A target that `apply` creates from its fields or the source's. A folder and a schema of Postgres need none of it.
 
     `tags`: all of them; None: those of the source. `read_capacity`: its own nodes; None: it is read on demand.
     """

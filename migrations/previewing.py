@@ -46,7 +46,7 @@ def preview(store: Store, plan: Plan, root: Path) -> list[MappedRecord]:
 def _sample(store: Store, plan: Plan, root: Path) -> list[tuple[str, Record]]:
     """Return records of as many namespaces as possible, in the plan's order: the largest namespace first."""
     surveyor = Surveyor(store)
-    reader = surveyor.reader(surveyor.describe(plan.source.index))
+    reader = surveyor.reader(plan.source.named(surveyor.describe(plan.source.index)))
     files = plan.ids_files
     source = count_ids(root, files) if files else None
     moves = plan.moves[:RECORDS]

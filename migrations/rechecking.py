@@ -10,6 +10,7 @@ from migrations.ownership import OwnershipSnapshot
 from migrations.plan import IndexRef, Plan
 from migrations.survey import HeldNamespace, Survey, Surveyor
 from vecfleet.stores.base import IndexInfo, Store
+from vecfleet.stores.documents import Layout
 
 
 def survey_again(store: Store, plan: Plan, *, root: Path, into: Store | None = None) -> Survey:
@@ -53,6 +54,9 @@ _MAY_BE_UNTOLD = {"project", "dimension"}
 
 
 def _index_changes(planned: IndexRef, now: IndexInfo) -> list[str]:
+    before, after = Layout.of(planned.shape(now)), Layout.of(now)
+    if before is not None and before.fields != (after.fields if after is not None else None):
+        return [f"the fields of the index {planned.index!r} are others than when the plan was made"]
     return [
         f"the plan was made for an index {planned.index!r} with {property_name} {before}; it has {after}"
         for property_name, before, after in (

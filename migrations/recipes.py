@@ -189,6 +189,7 @@ def plan_surveyed(
             "a pod index cannot be listed, so no pass would find what writers add to it: stop them (--writers freeze), "
             "or have the application write to both sides (--writers dual)"
         )
+    findings.add(checks.check_queries((survey.source, survey.target), policies))
     candidates, left_alone = _candidates(survey, common, findings)
     naming = common.naming
     split = Split(key=naming.key, otherwise=naming.otherwise) if naming.key is not None else None

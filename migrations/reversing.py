@@ -2,8 +2,8 @@
 
 Each record carries all that the way back needs: `migrated_from`, `_vecfleet_prev` if an enriched key was there before,
 and `_vecfleet_map` if the plan has a metadata map. So the way back needs neither the old job's manifests nor its
-ownership look-up. If a plan of the recipe `namespaces` added nothing, names alone show where records came from: each
-target goes back to its one source.
+ownership look-up. If a plan of the recipes `namespaces` and `documents` added nothing, names alone show where records
+came from: each target goes back to its one source.
 """
 
 from collections.abc import Collection
@@ -170,7 +170,7 @@ def _check_reversible(original: Plan) -> None:
 
 def _is_reversible(original: Plan) -> bool:
     """Say whether records, or names in a plan that renames one by one, show where each record came from."""
-    return original.policies.enrich or original.recipe == "namespaces"
+    return original.policies.enrich or original.recipe in ("namespaces", "documents")
 
 
 def _is_lossy(original: Plan) -> bool:

@@ -18,6 +18,7 @@ looking        `doctor`, `audit`, `analyze`, `show`, `show-evidence`, `report`, 
 comparing      `check`
 reembedding    `plan reembed`
 planning       `plan creators`, `plan index`, `plan reverse`, `apply`
+to_documents   `plan documents`
 between        `plan export`, `plan import`, `plan stores`, `plan tables`
 jobs           `jobs`, `status`
 steering       every command that changes a job

@@ -31,6 +31,7 @@ SECTIONS = {
         "plan namespaces": "planning:namespaces",
         "plan index": "planning:index",
         "plan reembed": "reembedding:reembed",
+        "plan documents": "to_documents:documents",
         "plan export": "between:export",
         "plan import": "between:import_",
         "plan stores": "between:stores",

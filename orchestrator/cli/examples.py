@@ -31,6 +31,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "vecfleet plan reembed digital-twin-brain brain-3-small --text '{title}: {chunk_text}' "
         "--model openai/text-embedding-3-small --dimension 512 --questions questions.jsonl",
     ),
+    "plan documents": (
+        "vecfleet plan documents digital-twin-brain brain-documents",
+        "vecfleet plan documents llama brain-documents --name-key _node_content=node_content --full-text text",
+    ),
     "plan export": ("vecfleet plan export digital-twin-brain exports/november",),
     "plan import": ("vecfleet plan import exports/november digital-twin-brain --out back.yaml",),
     "plan stores": ("vecfleet plan stores pgvector:public pinecone:brain --namespace support",),

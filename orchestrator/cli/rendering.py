@@ -1,7 +1,8 @@
 """Plans, audits and reports as text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from migrations.analysis import Breakdown
 from migrations.auditing import IndexAudit
@@ -100,6 +101,12 @@ def plan(found: Plan) -> None:
     say(f"{found.recipe}: {found.source.typed} → {found.target.typed}", style="bold")
     if found.create_target:
         say(creation(found.create_target))
+    if found.target.fields:
+        say(f"its fields: {' · '.join(f'{name} ({_field(field)})' for name, field in found.target.fields.items())}")
+    for index in (found.source, found.target):
+        if index.names:
+            named = " · ".join(f"{key} → {name}" for key, name in index.names.items())
+            say(f"names of metadata keys in {index.index}: {named}")
     moves(found)
     if policies.metadata_map is not None:
         say_map(policies.metadata_map, backward=bool(found.takes_back))
@@ -142,6 +149,13 @@ def _embedding(embedding: Embedding, *, asked: bool) -> None:
         what = "sampled records, asked by their old and their new vectors"
     bounds = f"mean recall at least {gate.least_recall:.0%}, mean overlap at least {gate.least_overlap:.0%}"
     say(f"quality: {what}: {bounds}" if asked else "quality: not judged, because no questions are named (--questions)")
+
+
+def _field(described: Mapping[str, Any]) -> str:
+    """Return what a field of a schema holds, in the service's words."""
+    if "full_text_search" in described:
+        return "full text"
+    return str(described.get("type", "filterable")).replace("_", " ")
 
 
 def _policy(name: str, value: object) -> str:

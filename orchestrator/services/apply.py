@@ -71,10 +71,11 @@ def check(fleet: Fleet, plan: Plan) -> Checked:
             next_step="look at it with `vecfleet audit`, then make the plan again",
             objections=objections,
         )
+    target = survey.target if not plan.same_index else survey.source
     return Checked(
         plan=plan,
-        source=survey.source,
-        target=survey.target if not plan.same_index else survey.source,
+        source=plan.source.named(survey.source),
+        target=plan.target.named(target) if target is not None else None,
         ownership=snapshot.ownership if snapshot else Ownership(),
     )
 
@@ -150,9 +151,10 @@ def _create_target(fleet: Fleet, plan: Plan, source: IndexInfo) -> IndexInfo:
     new = plan.create_target
     assert new is not None, "check_plan refuses a plan whose target is gone and not to be created"
     like = replace(
-        plan.target_like(source),
+        plan.target_like(plan.target.shape(source)),
         tags=source.tags if new.tags is None else new.tags,
         deletion_protection=new.deletion_protection,
         read_capacity=new.read_capacity,
     )
-    return fleet.store_named(plan.target.store).create_like(plan.target.index, like, new.cloud, new.region)
+    created = fleet.store_named(plan.target.store).create_like(plan.target.index, like, new.cloud, new.region)
+    return plan.target.named(created)

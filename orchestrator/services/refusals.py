@@ -9,6 +9,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from migrations.checks import EITHER
 from migrations.plan import Level
 from orchestrator.core.guards import (
     CleanUpFacts,
@@ -37,6 +38,7 @@ from orchestrator.core.states import (
 from orchestrator.core.wording import being
 from orchestrator.ledger import batches, checks, cleanup, jobs, moves, parked, rollout, routes
 from vecfleet.errors import Objection, Refused
+from vecfleet.stores.documents import Layout
 from vecfleet.tenancy.routes import share_of
 
 RETRIED = JOB_WORKING | {JobState.NEEDS_ATTENTION}
@@ -113,6 +115,14 @@ def verify(connection: sa.Connection, job: Job, level: Level | None = None) -> N
             code="no-queries",
             next_step=f"`vecfleet verify {job.id} --level content`",
         )
+    if level == "content+query":
+        _require_comparable(job)
+
+
+def _require_comparable(job: Job) -> None:
+    layout = Layout.of(job.target)
+    if layout is not None and layout.scores_by_either:
+        raise Refused(EITHER, code="no-queries", next_step=f"`vecfleet verify {job.id} --level content`")
 
 
 def is_within_clean_up(job: Job) -> bool:

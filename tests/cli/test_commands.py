@@ -58,6 +58,7 @@ def test_every_command_is_there() -> None:
         "creators",
         "index",
         "reembed",
+        "documents",
         "export",
         "import",
         "revoke",

@@ -1,0 +1,161 @@
+"""An index of vectors becomes a document index, proven record by record, and an index of vectors again."""
+
+import json
+import struct
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from migrations.documents import DocumentsOptions, plan_documents
+from migrations.estimating import Prices
+from migrations.plan import Plan, Policies
+from migrations.recipes import Common
+from migrations.reversing import plan_reverse
+from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.services import acts
+from tests.stories.emulated import Row, Rows, assert_same_index, row
+from tests.stories.test_recipes_as_written import A_DAY, BRAIN, Reader
+from tests.stories.world import NOW, SMALL, WHO, OpenWorld, World
+from vecfleet.errors import BadPlan
+
+pytestmark = pytest.mark.story
+
+# A call that is not answered is waited for, and its lease lasts, until the story has looked, however busy the machine.
+LONG = {"lease_seconds": 240, "request_deadline_seconds": 120}
+DOCUMENTS = "small-documents"
+NAMES = {"_node_content": "node_content"}
+WORDS = {"chunk_text": {"language": "en"}}
+
+
+def fill(world: World) -> dict[str, Rows]:
+    """An index as a framework fills it: a key that documents refuse, and sparse values in some records."""
+    world.emulator.create_index(SMALL, _sparse_values={"type": "sparse_vector"})
+    for name, count in {"alma": 30, "bruno": 20, "__default__": 5}.items():
+        rows = [_framework_row(f"{name}-{n}", n) for n in range(count)]
+        world.emulator.write(SMALL, name, rows)
+    return world.emulator.dump(SMALL)
+
+
+def _framework_row(id: str, n: int) -> Row:
+    text, node = f"größer als {n} 🚀", f'{{"n": {n}}}'
+    made = row(id, chunk_text=text, _node_content=node, page=n, tags=["a", "ö"], done=n % 2 == 0)
+    sparse = ((3 * n, 4_294_967_295), struct.pack("<2f", 0.1 * n + 1, 1e-7)) if n % 3 else None
+    return replace(made, sparse=sparse)
+
+
+def as_documents(before: dict[str, Rows]) -> dict[str, Rows]:
+    return {
+        namespace: {
+            id: replace(one, metadata={NAMES.get(key, key): value for key, value in one.metadata.items()})
+            for id, one in rows.items()
+        }
+        for namespace, rows in before.items()
+    }
+
+
+def documents_plan(world: World, **options: Any) -> Plan:
+    policies = Policies(**{"soak_seconds": 0, **options.pop("policies", {})})
+    given = {"source": SMALL, "target": DOCUMENTS, "names": NAMES, "texts": WORDS, "common": Common(policies=policies)}
+    return plan_documents(world.fleet.store, DocumentsOptions(**given | options), now=NOW)
+
+
+def test_vectors_become_documents_and_go_back_byte_for_byte_though_workers_die(open_world: OpenWorld) -> None:
+    world = open_world(**LONG)
+    before = fill(world)
+    # Given a key that documents refuse: nothing is planned without a name for it
+    with pytest.raises(BadPlan, match="55 records can be no document: its metadata key '_node_content' begins with _"):
+        documents_plan(world, names={})
+    original = documents_plan(world)
+    # When a worker dies between its upsert of documents and the record of it
+    world.start(workers=2)
+    job_id = apply_and_kill_a_worker(world, original)
+    world.reaches(job_id, JobState.VERIFIED)
+    # Then every document is there, byte for byte, none extra, none counted twice
+    assert_same_index(world.emulator.dump(DOCUMENTS), as_documents(before))
+    world.assert_accounts(job_id)
+    # And when readers have moved, the vectors are deleted, each one proven first
+    acts.cut_over(world.fleet.database, job_id, WHO, 100)
+    acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
+    world.reaches(job_id, JobState.CLEANED)
+    assert not any(world.emulator.dump(SMALL).values())
+    # When a reverse plan brings them back, and a worker dies again
+    back_plan = plan_reverse(world.fleet.store, original, list(world.targets(job_id)), prices=Prices(), now=NOW)
+    world.start_worker()
+    back = apply_and_kill_a_worker(world, back_plan)
+    world.reaches(back, JobState.VERIFIED)
+    acts.clean_up(world.fleet.database, back, WHO, by_ids=False)
+    world.reaches(back, JobState.CLEANED)
+    # Then the index of vectors is as it was, every byte of it
+    assert_same_index(world.emulator.dump(SMALL), before)
+    assert not any(world.emulator.dump(DOCUMENTS).values())
+
+
+def test_a_record_that_comes_later_and_fits_no_document_is_parked_with_the_reason(open_world: OpenWorld) -> None:
+    world = open_world()
+    before = fill(world)
+    # Given writers that go on, and write a record of another framework once the plan is made
+    plan = documents_plan(world, policies={"writers": "delta"})
+    world.emulator.write(SMALL, "alma", [row("late", page=1, _other="x"), row("later", page=2)])
+    before["alma"]["later"] = world.emulator.records(SMALL, "alma")["later"]
+    # When it is copied
+    world.start(workers=1)
+    job_id = world.apply(plan)
+    world.reaches(job_id, JobState.NEEDS_ATTENTION)
+    # Then that record waits for a person, who is told why, and all others are documents
+    [(parked, why)] = world.parked(job_id).items()
+    assert parked == ("alma", "late")
+    assert "its metadata key '_other' begins with _" in why
+    assert_same_index(world.emulator.dump(DOCUMENTS), as_documents(before))
+
+
+def test_vectors_to_documents(open_world: OpenWorld) -> None:
+    # Given an index as a framework fills it
+    world = open_world()
+    world.emulator.create_index(BRAIN)
+    world.start(workers=1)
+    rows = [row(f"coach-{n}", chunk_text=f"page {n}", _node_content="{}", page=n) for n in range(12)]
+    world.emulator.write(BRAIN, "coach", rows)
+    world.emulator.write(BRAIN, "__default__", [row(f"default-{n}") for n in range(5)])
+    before = world.emulator.dump(BRAIN)
+    reader = Reader(world, "vectors-to-documents")
+    # Then nothing is created before every record fits
+    said = reader.type_next(ends_with=BadPlan.exit_code)
+    assert "12 records can be no document: its metadata key '_node_content' begins with _" in said
+    refused = [json.loads(line) for line in (world.folder / "refused.jsonl").read_text().splitlines()]
+    assert {line["id"] for line in refused} == {one.id for one in rows}
+    # And with a name for the key, which the plan shows, each record is a document
+    assert "names of metadata keys in brain-documents: _node_content → node_content" in reader.type_next()
+    reader.type_next()
+    assert_same_index(world.emulator.dump("brain-documents"), as_documents(before))
+    # And a day later no vector any more
+    world.later(A_DAY)
+    reader.type_next()
+    assert not any(world.emulator.dump(BRAIN).values())
+    # And taken back, every byte is where it was
+    reader.type_next()
+    assert_same_index(world.emulator.dump(BRAIN), before)
+    reader.assert_typed_it_all()
+
+
+def apply_and_kill_a_worker(world: World, plan: Plan) -> int:
+    """Apply a plan; a worker that waits for the answer to an upsert, which was carried out, is killed."""
+    since = world.emulator.last_call()
+    world.emulator.fault(operation="upsert", apply_first=True, hang=True, count=1)
+    job_id = world.apply(plan)
+    call = world.until("an upsert is carried out and not answered", lambda: unanswered(world, since))
+    [batch] = [
+        batch
+        for batch in world.batches(job_id, BatchState.LEASED, kind=BatchKind.COPY)
+        if batch["source"] == call["namespace"] and set(call["ids"]) <= set(batch["ids"])
+    ]
+    killed = world.holder(batch)
+    world.kill(killed)
+    world.emulator.no_faults()
+    world.lapse(killed)
+    return job_id
+
+
+def unanswered(world: World, since: int) -> dict[str, Any] | None:
+    calls = world.emulator.calls(operation="upsert", since=since)
+    return next((call for call in calls if call["applied"] and call["status"] == 0), None)
