@@ -20,7 +20,7 @@ from migrations.mapping import MetadataMap
 from migrations.plan import NewIndex, Plan
 from migrations.recipes import Common, plan_surveyed
 from migrations.survey import Survey, Surveyor
-from vecfleet.enriching import Conflict
+from vecfleet.enriching import OWNER_KEYS, SOURCE, Conflict
 from vecfleet.errors import BadInput, BadPlan
 from vecfleet.records import Record
 from vecfleet.stores.base import IndexInfo, Kind, Store
@@ -28,6 +28,8 @@ from vecfleet.stores.documents import DENSE_TYPE, FULL_TEXT, SPARSE_TYPE, Layout
 
 DENSE_FIELD, SPARSE_FIELD = "embedding", "sparse_embedding"
 EXAMPLES = 5
+_KNOWN_BY = OWNER_KEYS | {SOURCE}
+"""Keys by which records are known: clients filter by them, an erasure and a reverse plan look for them."""
 
 Refused = Callable[[str, str, str], object]
 """Told of each record that fits no document: its namespace, its id, and why."""
@@ -90,6 +92,7 @@ def plan_documents(
     `into`: the account of the target (None: that of the source). Raises BadPlan with every problem found, the records
     that can be no documents grouped by reason; NotFound where there is no such source.
     """
+    _check_names(options)
     surveyor = Surveyor.between(store, into)
     survey = surveyor.survey(options.source, options.target, options.ids)
     _check_kinds(survey, options)
@@ -109,6 +112,23 @@ def plan_documents(
     source = plan.source.model_copy(update={"fields": survey.source.schema.get("fields")})
     warnings = (*plan.warnings, *findings.warnings, *_said(preflight, create, kind, survey))
     return plan.model_copy(update={"source": source, "target": target, "warnings": warnings}).sealed()
+
+
+def _check_names(options: DocumentsOptions) -> None:
+    taken = _KNOWN_BY & {options.dense, options.sparse, *options.texts, *options.names, *options.names.values()}
+    if taken:
+        raise BadInput(
+            f"a tenant's records are known by these keys, which keep their names and are no vectors and no searched "
+            f"texts: {few(taken)}",
+            next_step="leave them out of `--name-key` and `--full-text`, and name the fields for vectors otherwise",
+        )
+    if options.names and options.common.policies.writers == "dual":
+        raise BadPlan(
+            "an application that writes to both sides knows no names of the plan, so it would write its keys to the "
+            f"documents as they are: {few(options.names)}",
+            next_step="say `--writers delta` or freeze; or have the application name its keys as documents may, "
+            "and leave `--name-key` away",
+        )
 
 
 def _check_kinds(survey: Survey, options: DocumentsOptions) -> None:

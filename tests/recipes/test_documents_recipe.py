@@ -116,6 +116,32 @@ def test_two_keys_of_one_record_never_get_one_name(brain: World) -> None:
         plan(brain, names={"_node_content": "node_content"})
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"names": {"creator_id": "owner"}},
+        {"names": {"owner": "twin_id"}},
+        {"texts": {"creator_id": {}}},
+        {"dense": "migrated_from"},
+    ],
+)
+def test_keys_by_which_a_tenant_is_known_keep_their_names(brain: World, options: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="a tenant's records are known by these keys"):
+        plan(brain, **options)
+
+
+def test_an_application_that_writes_to_both_sides_knows_no_other_names(brain: World) -> None:
+    fill(brain.open(brain.describe(SOURCE)), "llama", ["l-1"], {"_node_content": "{}"})
+    dual = Common(policies=Policies(writers="dual"))
+
+    with pytest.raises(BadPlan, match="knows no names of the plan"):
+        plan(brain, names={"_node_content": "node_content"}, common=dual)
+
+
+def test_a_name_that_is_the_key_itself_changes_nothing(brain: World) -> None:
+    assert {move.source for move in plan(brain, names={"text": "text"}).moves} == {"coach", "guide"}
+
+
 def test_what_the_metadata_map_leaves_is_what_must_fit(brain: World) -> None:
     fill(brain.open(brain.describe(SOURCE)), "llama", ["l-1"], {"_private": "x"})
     common = Common(policies=Policies(metadata_map=MetadataMap(drop=("_private",), undo="none")))

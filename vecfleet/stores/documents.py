@@ -127,7 +127,7 @@ class Layout:
                 continue
             name = self.name_of(key)
             why = self._about_name(name) if name == key else None
-            if why is None and name == key and key in self._keys:
+            if why is None and name == key and self._keys.get(key, key) != key:
                 why = "is the name that another key gets"
             if why is None:
                 why = self._about_text(value) if name in self.texts else _about_value(value)

@@ -18,7 +18,7 @@ from pinecone import Index
 
 from vecfleet.errors import BadRequest, TimedOut, TooLarge, WrongKind
 from vecfleet.names import canonical
-from vecfleet.records import FLOAT32_BYTES, Record, Sparse
+from vecfleet.records import Record, Sparse
 from vecfleet.settings import FETCH_BYTES
 from vecfleet.stores import rules
 from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Limits, Match, Matches, Usage, Written
@@ -33,6 +33,7 @@ from vecfleet.stores.room import FetchRoom
 ID = "_id"
 SCORE = "_score"
 _FETCH_IDS = 1_000
+_VALUE_BYTES = 20  # of a value's text in an answer: a float64, and a comma
 
 
 class _Page(msgspec.Struct):
@@ -71,7 +72,7 @@ class DocumentIndex(NamespacedIndex):
         self.limits = Limits(fetch_ids=_FETCH_IDS, metadata_bytes=layout.metadata_bytes)
         self._layout = layout
         self._http = http
-        self._room = FetchRoom(_FETCH_IDS, fetch_bytes, FLOAT32_BYTES * (info.dimension or 0))
+        self._room = FetchRoom(_FETCH_IDS, fetch_bytes, _VALUE_BYTES * (info.dimension or 0))
 
     @property
     def fetch_room(self) -> int:
