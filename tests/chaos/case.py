@@ -4,6 +4,7 @@ What a record becomes is known because it was made to become that: nothing here 
 """
 
 import json
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,9 @@ from tests.chaos.witness import Contents, Stored
 DEFAULT = "__default__"
 METADATA_BYTES = 40_000
 PREVIOUS = "_vecfleet_prev"
+SEARCHED = "text"  # the key that is searched by its words in some document indexes
+REFUSED = "_node"  # a key that no document may have
+_OURS, _OURS_SPELLED = "_vecfleet_", "vecfleet_"
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,40 @@ class Case:
     erased: Owner | None = None  # who is erased in the middle; without a twin: all of the creator
     map: dict[str, Any] | None = None  # what becomes of metadata keys on the way
     embeds: bool = False  # the vectors are made anew, of the records' texts
+    form: str = "vectors"  # vectors | documents: of the index | into documents: the targets are in an index beside it
+    searches: bool = False  # documents are searched by a text
+    names: dict[str, str] = field(default_factory=dict)  # key → its name in the documents
 
     @property
     def index(self) -> str:
         return f"chaos-{self.seed}"
+
+    @property
+    def target_index(self) -> str:
+        return f"{self.index}-documents" if self.form == "into documents" else self.index
+
+    @property
+    def indexes(self) -> list[str]:
+        return sorted({self.index, self.target_index})
+
+    @property
+    def stays(self) -> set[str]:
+        """The namespaces of the index that the case begins with, as far as targets are elsewhere."""
+        return {*self.sources, *self.empty, *self.left_alone}
+
+    def holds_documents(self, namespace: str) -> bool:
+        return self.form == "documents" or (self.form == "into documents" and namespace not in self.stays)
+
+    def spelled(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Return metadata under the names that they have in documents."""
+        return {self.names.get(key, re.sub(f"^{_OURS}", _OURS_SPELLED, key)): it for key, it in metadata.items()}
+
+    def key_of(self, index: str, name: str) -> str:
+        """Return the key that a name stands for in this index."""
+        if self.form == "vectors" or (self.form == "into documents" and index == self.index):
+            return name
+        keys = {named: key for key, named in self.names.items()}
+        return keys.get(name, re.sub(f"^{_OURS_SPELLED}", _OURS, name))
 
     @property
     def merges(self) -> bool:
@@ -134,7 +168,7 @@ class Case:
             if values is None:
                 return None
             enriched = replace(enriched, values=values)
-        if len(prefix + stored.id) > 512 or json_bytes(enriched.metadata) > METADATA_BYTES:
+        if len(prefix + stored.id) > 512 or self._bytes(enriched.metadata) > METADATA_BYTES:
             return None
         target = made.owner.namespace if made.owner else "review"
         return target, replace(enriched, id=prefix + stored.id)
@@ -152,6 +186,13 @@ class Case:
         """Say whether a source is the erased tenant's own: all that stands there, whoever wrote it, is erased."""
         owner = self.owners.get(namespace)
         return self.erased is not None and owner is not None and self.erased.has(owner)
+
+    def _bytes(self, metadata: Mapping[str, Any]) -> int:
+        """Return the size of metadata where they are to go: a text that is searched does not count."""
+        if self.form == "vectors":
+            return json_bytes(metadata)
+        spelled = self.spelled(metadata)
+        return json_bytes({key: value for key, value in spelled.items() if not (self.searches and key == SEARCHED)})
 
     @property
     def creators(self) -> list[str]:

@@ -15,8 +15,9 @@ def traits(seed: int) -> set[Trait]:
     schedule = make_schedule(case)
     met: set[Trait] = {("fault", event.what) for event in schedule.events}
     met |= {("policy", (name, str(choice))) for name, choice in case.policies.items()}
-    met |= {("case", (name, getattr(case, name))) for name in ("kind", "grouping", "embeds", "splits", "is_renamed")}
-    has = ("foreign", "early", "writes", "late", "erased", "map")
+    kinds = ("kind", "grouping", "form", "embeds", "splits", "is_renamed")
+    met |= {("case", (name, getattr(case, name))) for name in kinds}
+    has = ("foreign", "early", "writes", "late", "erased", "map", "searches", "names")
     met |= {("case has", (name, bool(getattr(case, name)))) for name in has}
     chosen = {field.name: getattr(schedule, field.name) for field in fields(schedule)}
     met |= {("schedule", (name, choice)) for name, choice in chosen.items() if isinstance(choice, str | bool)}

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from tests.chaos.case import Case
-from tests.chaos.others import is_application
+from tests.chaos.others import is_application, is_done
 from tests.chaos.schedule import LAG_MS
 from tests.chaos.strangers import Foreign
 from tests.chaos.witness import Contents, Stored
@@ -194,14 +194,14 @@ def _repeated_blind(evidence: Evidence) -> Iterator[str]:
         return
     unknown: list[Mapping[str, Any]] = []
     for call in _by_the_fleet(evidence):
-        if call["operation"] in ("list", "fetch") and call["status"] == 200:
+        if call["operation"] in ("list", "fetch") and is_done(call):
             unknown = [deletion for deletion in unknown if not _shows(call, deletion)]
         elif call["operation"] in DELETIONS:
             again = [deletion for deletion in unknown if _same(deletion, call)]
             if again:
                 told = again[0]["status"] or "silence"
                 yield f"{call['operation']} in {call['namespace']} was repeated without a look after {told}"
-            if call["status"] not in (200, 404):
+            if not is_done(call) and call["status"] != 404:
                 unknown.append(call)
 
 

@@ -17,7 +17,8 @@ from orchestrator.services import acts, apply
 from tests.chaos import books, laws
 from tests.chaos.case import Case
 from tests.chaos.fleet import LEASE_S, ChaosFleet
-from tests.chaos.others import Application, Erasure, is_application, make_index
+from tests.chaos.indexes import make_indexes
+from tests.chaos.others import APPLICATION, Application, Erasure, is_application
 from tests.chaos.outcome import Outcome
 from tests.chaos.person import WHO, Broken, GivenUp, Person, SetBack
 from tests.chaos.planning import make_plan
@@ -74,18 +75,16 @@ class Life:
         self.person: Person | None = None  # who comes with the job
         fleet.revive()
         books.forget(fleet.sql)
-        self._http = httpx.Client(
-            timeout=30, verify=PLAIN, headers={"Api-Key": "any", "X-Pinecone-Api-Version": "2026-07"}
-        )
-        host = make_index(self._http, fleet.emulator.address, case)
-        self.witness = Witness(fleet.emulator.address, case.index)
-        self.application = Application(case, host, self.note, case.writes)
+        self._http = httpx.Client(timeout=30, verify=PLAIN, headers=APPLICATION)
+        indexes = make_indexes(self._http, fleet.emulator.address, case)
+        self.witness = Witness(fleet.emulator.address, case.indexes, case.key_of)
+        self.application = Application(case, indexes, self.note, case.writes)
         # The first of these have a moment, those with old routes until they may not be used any more.
-        self.before_the_job = Application(case, host, self.note, case.early, unit_s=0.1, dual=False)
+        self.before_the_job = Application(case, indexes, self.note, case.early, unit_s=0.1, dual=False)
         self.latecomer = Application(
-            case, host, self.note, case.late, unit_s=0.8 * ROUTES_STALE_S, ends_s=ROUTES_STALE_S
+            case, indexes, self.note, case.late, unit_s=0.8 * ROUTES_STALE_S, ends_s=ROUTES_STALE_S
         )
-        self.strangers = Strangers(case, host, self.note)
+        self.strangers = Strangers(case, indexes, self.note)
         self.strikes = Strikes(
             fleet, self.schedule, self.witness, case, self.strangers, self.note, self._apply, self._erase
         )
@@ -93,7 +92,7 @@ class Life:
         self._passes_when_at_rest: int | None = None
         self._times_set_back = 0
         self.note(
-            f"{case.kind} {case.dimension}, by {case.grouping}, {case.policies}, {self.schedule.ending}, "
+            f"{case.kind} {case.dimension}, {case.form}, by {case.grouping}, {case.policies}, {self.schedule.ending}, "
             f"{ {name: len(rows) for name, rows in case.sources.items()} }, {len(case.early)} + {len(case.writes)} + "
             f"{len(case.late)} writes, map {case.map}, embeds {case.embeds}, "
             f"{[what for what, _ in self.schedule.weather]}"
@@ -445,5 +444,6 @@ class Life:
             deadline = time.monotonic() + 2 * LEASE_S + 60
             while self.state() not in ("cleaned", "rolled_back", "cancelled") and time.monotonic() < deadline:
                 time.sleep(POLL_S)
-        self._http.delete(f"{self.fleet.emulator.address}/indexes/{self.case.index}")
+        for index in self.case.indexes:
+            self._http.delete(f"{self.fleet.emulator.address}/indexes/{index}")
         self._http.close()

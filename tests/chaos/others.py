@@ -7,13 +7,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.services.erase import JobTableBooks
-from tests.chaos.case import Case, Made, Write
+from tests.chaos.case import Case, Write
+from tests.chaos.indexes import Indexes, Request
 from tests.chaos.witness import PLAIN, Contents, Stored
 from vecfleet.errors import VecfleetError
 from vecfleet.names import Tenant
@@ -27,6 +29,11 @@ PATIENCE_S = 300.0  # nearly all of a life's
 STOPS_WITHIN_S = 30.0
 APPLICATION = {"User-Agent": "an application", "Api-Key": "an application", "X-Pinecone-Api-Version": "2026-07"}
 Note = Callable[[str], None]
+
+
+def is_done(call: Mapping[str, Any]) -> bool:
+    """Say whether a call was answered as done; writes of documents are answered with 202."""
+    return 200 <= int(call["status"]) < 300
 
 
 def is_application(call: Mapping[str, Any]) -> bool:
@@ -90,7 +97,7 @@ class Application(_Other):
     def __init__(
         self,
         case: Case,
-        host: str,
+        indexes: Indexes,
         note: Note,
         writes: Sequence[Write],
         *,
@@ -101,7 +108,7 @@ class Application(_Other):
         super().__init__(note)
         self.done: list[Write] = []
         self.doubtful: list[Write] = []
-        self._case, self._host, self._writes = case, host, writes
+        self._case, self._indexes, self._writes = case, indexes, writes
         self._unit_s, self._ends_s = unit_s, ends_s
         self._dual = dual and case.policies.get("writers") == "dual"
 
@@ -135,10 +142,10 @@ class Application(_Other):
         with httpx.Client(timeout=min(ANSWERS_WITHIN_S, self._ends_s), verify=PLAIN, headers=APPLICATION) as http:
             for write in self._writes:
                 self._nap(max(0.0, began + write.at_s * self._unit_s - time.monotonic()))
-                sides = [self._body(write)]
+                sides = [self._asked(write)]
                 if self._dual:
-                    sides += self._body_of_new_side(write)
-                if all(self._send(http, *side, until=began + self._ends_s) for side in sides):
+                    sides += self._asked_of_new_side(write)
+                if all(self._send(http, side, until=began + self._ends_s) for side in sides):
                     self.done.append(write)
                 elif self._ends_s < PATIENCE_S:
                     self.doubtful.append(write)
@@ -146,24 +153,32 @@ class Application(_Other):
                     raise NotDone(f"{write.id!r} in {write.namespace}")
         self._note(f"the application has written its {len(self.done)} records, and given up {len(self.doubtful)}")
 
-    def _body(self, write: Write) -> tuple[str, dict[str, Any]]:
-        return _request(write.namespace, write.id, vector(write.made) if write.made else None)
+    def _asked(self, write: Write) -> Request:
+        if write.made is None:
+            return self._indexes.delete(write.namespace, [write.id])
+        return self._indexes.put(write.namespace, [write.made])
 
-    def _body_of_new_side(self, write: Write) -> list[tuple[str, dict[str, Any]]]:
+    def _asked_of_new_side(self, write: Write) -> list[Request]:
         like = write.made or next(one for one in self._case.sources[write.namespace] if one.id == write.id)
         fate = self._case.fate(write.namespace, like.stored())
-        return [_request(fate[0], fate[1].id, _as_vector(fate[1], like) if write.made else None)] if fate else []
+        if fate is None:
+            return []
+        namespace, stored = fate
+        if write.made is None:
+            return [self._indexes.delete(namespace, [stored.id])]
+        return [self._indexes.put(namespace, [replace(like, id=stored.id, metadata=dict(stored.metadata))])]
 
-    def _send(self, http: httpx.Client, path: str, body: Mapping[str, Any], until: float) -> bool:
+    def _send(self, http: httpx.Client, asked: Request, until: float) -> bool:
         """Say whether it is acknowledged. What is not is sent again for as long as there is time."""
+        method, url, body = asked
         while time.monotonic() < until:
             try:
-                answer = http.post(f"{self._host}/{path}", json=body)
+                answer = http.request(method, url, json=body)
             except httpx.HTTPError:
                 pass
             else:
                 # Deleting from a namespace that is not there (yet) is answered so: then nothing is to be deleted.
-                if answer.is_success or (path == "vectors/delete" and answer.status_code == 404):
+                if answer.is_success or (url.endswith("/delete") and answer.status_code == 404):
                     return True
             self._nap(AGAIN_AFTER_S)
         return False
@@ -191,10 +206,10 @@ class Erasure(_Other):
         while True:
             try:
                 store = self._parts.store
-                index = store.open(store.describe(self._case.index))
+                indexes = [store.open(store.describe(name)) for name in self._case.indexes]
                 books = JobTableBooks(self._parts.database, self._parts.settings)
-                lands_s = erasing.lands_s(self._parts.settings, [index])
-                erased = erasing.erase([index], self._tenant, books=books, who="chaos", lands_s=lands_s, nap=self._nap)
+                lands_s = erasing.lands_s(self._parts.settings, indexes)
+                erased = erasing.erase(indexes, self._tenant, books=books, who="chaos", lands_s=lands_s, nap=self._nap)
             except VecfleetError as error:
                 told = f"{type(error).__name__}: {error}"
             else:
@@ -208,46 +223,3 @@ class Erasure(_Other):
             if time.monotonic() > until:
                 raise NotDone(f"the erasure of {self._tenant}: {told}")
             self._nap(AGAIN_AFTER_S)
-
-
-def _request(namespace: str, id: str, body: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
-    if body is None:
-        return "vectors/delete", {"namespace": namespace, "ids": [id]}
-    return "vectors/upsert", {"namespace": namespace, "vectors": [body]}
-
-
-def make_index(http: httpx.Client, address: str, case: Case) -> str:
-    """The address of the index that the case begins with."""
-    dense = {"type": "dense_vector", "dimension": case.dimension, "metric": "dotproduct"}
-    sparse = {"type": "sparse_vector", "metric": "dotproduct"}
-    fields: dict[str, Any] = {} if case.kind == "sparse" else {"_values": dense}
-    fields |= {} if case.kind == "dense" else {"_sparse_values": sparse}
-    body = {
-        "name": case.index,
-        "schema": {"fields": fields},
-        "deployment": {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"},
-    }
-    http.delete(f"{address}/indexes/{case.index}")
-    host = str(http.post(f"{address}/indexes", json=body).raise_for_status().json()["host"])
-    for namespace in case.empty:
-        http.post(f"{host}/namespaces", json={"name": namespace}).raise_for_status()
-    for namespace, rows in {**case.sources, **case.foreign}.items():
-        for start in range(0, len(rows), 25):
-            vectors = [vector(one) for one in rows[start : start + 25]]
-            http.post(f"{host}/vectors/upsert", json={"namespace": namespace, "vectors": vectors}).raise_for_status()
-    return host
-
-
-def vector(made: Made) -> dict[str, Any]:
-    """A record as a request has it."""
-    body: dict[str, Any] = {"id": made.id, "metadata": made.metadata}
-    if made.values:
-        body["values"] = made.values
-    if made.sparse is not None:
-        body["sparseValues"] = {"indices": made.sparse[0], "values": made.sparse[1]}
-    return body
-
-
-def _as_vector(stored: Stored, like: Made) -> dict[str, Any]:
-    """The same record under the id and with the metadata that it has at its target."""
-    return {**vector(like), "id": stored.id, "metadata": dict(stored.metadata)}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from migrations.creators import Grouping, Row
+from migrations.documents import DocumentsOptions, plan_documents
 from migrations.embedding import Embedding
 from migrations.namespaces import NamespacesOptions, naming_of, plan_namespaces
 from migrations.ownership import look_up
@@ -44,6 +45,17 @@ def make_plan(case: Case, schedule: Schedule, fleet: ChaosFleet) -> Plan:
         file = f"owners-{case.seed}.yaml"
         (fleet.folder / file).write_text(case.ownership_file())
         grouping = Grouping(snapshot=look_up("file", fleet.parts.settings, file=file), default="split")
+    if case.form == "into documents":
+        # Records that can be no documents are parked: they are known beforehand.
+        documents = DocumentsOptions(
+            source=case.index,
+            target=case.target_index,
+            names=case.names,
+            parks_refused=True,
+            grouping=grouping,
+            common=common,
+        )
+        return plan_documents(fleet.parts.store, documents, now=datetime.now(UTC))
     creators = CreatorsOptions(index=case.index, grouping=grouping, common=common)
     return plan_creators(fleet.parts.store, creators, now=datetime.now(UTC))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tests.chaos.case import DEFAULT, METADATA_BYTES, PREVIOUS, Case, Made, Owner, Write, json_bytes
+from tests.chaos.case import DEFAULT, METADATA_BYTES, PREVIOUS, REFUSED, Case, Made, Owner, Write, json_bytes
 from tests.chaos.maps import ask_for_map
 
 # Just under what the store takes, so that no key can be added to it.
@@ -39,6 +39,7 @@ def make_case(seed: int) -> Case:
             "exclusive": chance.random() < 0.5,
         },
     )
+    _choose_form(case, random.Random(f"documents {seed}"))
     names = chance.sample(NAMES, chance.randint(3, 6))
     _own(case, chance, names)
     split = grouping == "owners" or (grouping == "namespaces" and chance.random() < 0.7)
@@ -51,9 +52,25 @@ def make_case(seed: int) -> Case:
     _disturb(case, random.Random(f"others {seed}"))
     _hurry(case, random.Random(f"last words {seed}"))
     case.map = ask_for_map(seed, case.policies)
-    plain = case.kind == "dense" and case.map is None and case.policies.get("writers") != "dual"
+    plain = (
+        case.kind == "dense"
+        and case.form != "into documents"
+        and case.map is None
+        and case.policies.get("writers") != "dual"
+    )
     case.embeds = plain and random.Random(f"embed {seed}").random() < 0.4
     return case
+
+
+def _choose_form(case: Case, chance: random.Random) -> None:
+    """Some lives are of documents; in some, vectors become documents. Targets elsewhere need names of their own."""
+    draw = chance.random()
+    if draw < 0.15:
+        case.form = "documents"
+    elif draw < 0.4 and case.grouping != "namespaces":
+        case.form = "into documents"
+        case.names = {REFUSED: "node"} if chance.random() < 0.5 else {}
+    case.searches = case.form != "vectors" and chance.random() < 0.5
 
 
 def _own(case: Case, chance: random.Random, names: list[str]) -> None:
@@ -107,6 +124,8 @@ def _record(case: Case, chance: random.Random, namespace: str, id: str, fat: boo
     content = random.Random(f"{case.seed} {id}") if id.startswith("same-") and chance.random() < 0.5 else chance
     if content is not chance:
         metadata = {"page": 1.0, "text": "the same everywhere"}
+    if case.names and metadata["page"] % 3 == 0:
+        metadata[REFUSED] = "{}"
     owner = case.owners.get(namespace)
     if owner is None:
         owner = _unrouted(case, chance, metadata)
@@ -183,7 +202,8 @@ def _disturb(case: Case, chance: random.Random) -> None:
     if chance.random() < 0.3:
         case.erased = _someone(case, chance)
     if chance.random() < 0.4 and not case.is_renamed:  # by its marks alone is known what a crash left of what is gone
-        case.policies["writers"] = chance.choice(("delta", "dual"))
+        writers = chance.choice(("delta", "dual"))
+        case.policies["writers"] = "delta" if case.names else writers  # who writes to both sides knows no names
         case.policies["max_passes"] = 40  # as many as it takes while faults strike
         if case.policies["writers"] == "dual":
             case.foreign = {}  # what a target holds under `dual` came from the application itself

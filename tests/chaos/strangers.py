@@ -5,16 +5,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
 from tests.chaos.case import Case
-from tests.chaos.others import APPLICATION, is_application, vector
+from tests.chaos.indexes import Indexes, Request, ids_of
+from tests.chaos.others import APPLICATION, is_application
 from tests.chaos.witness import PLAIN, Contents, Stored
 
 ANSWERS_WITHIN_S, TRIES, AGAIN_AFTER_S = 2.0, 20, 0.1
 FEW = 2
+VERSION = {"X-Pinecone-Api-Version": APPLICATION["X-Pinecone-Api-Version"]}
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class Foreign:
 
 
 class Strangers:
-    def __init__(self, case: Case, host: str, note: Callable[[str], None]) -> None:
+    def __init__(self, case: Case, indexes: Indexes, note: Callable[[str], None]) -> None:
         self.written: list[Foreign] = []
         self.deleted: set[tuple[str, str]] = set()  # single records of targets
-        self._case, self._host, self._note = case, host, note
+        self._case, self._indexes, self._note = case, indexes, note
         self._chance = random.Random(f"what strangers do {case.seed}")
 
     @property
@@ -64,22 +65,21 @@ class Strangers:
 
     def _drop(self) -> bool:
         name = self._chance.choice(self._targets)
-        dropped = self._ask("DELETE", f"namespaces/{quote(name, safe='')}")
+        dropped = self._ask(self._indexes.drop(name))
         self._note(f"somebody dropped {name}: {dropped}")
         return dropped
 
     def _delete(self) -> bool:
         name = self._chance.choice(self._targets)
+        method, url, body = self._indexes.list(name)
         try:
-            answer = httpx.get(
-                f"{self._host}/vectors/list", params={"namespace": name}, timeout=ANSWERS_WITHIN_S, verify=PLAIN
-            )
+            answer = httpx.request(method, url, json=body, timeout=ANSWERS_WITHIN_S, verify=PLAIN, headers=VERSION)
         except httpx.HTTPError:
             return False
-        ids = [one["id"] for one in answer.json()["vectors"]] if answer.is_success else []
+        ids = ids_of(answer.json()) if answer.is_success else []
         chosen = self._chance.sample(ids, min(len(ids) // 3, FEW))
         self.deleted |= {(name, id) for id in chosen}
-        done = bool(chosen) and self._ask("POST", "vectors/delete", {"namespace": name, "ids": chosen})
+        done = bool(chosen) and self._ask(self._indexes.delete(name, chosen))
         self._note(f"somebody deleted {chosen} of {name}: {done}")
         return done
 
@@ -100,16 +100,17 @@ class Strangers:
     def _put(self, namespace: str, id: str) -> bool:
         like = next(iter(self._case.sources.values()))[0]
         made = replace(like, id=id, metadata={"note": "by a stranger", "n": self._chance.randint(0, 10**6)}, owner=None)
-        done = self._ask("POST", "vectors/upsert", {"namespace": namespace, "vectors": [vector(made)]})
+        done = self._ask(self._indexes.put(namespace, [made]))
         self.written.append(Foreign(namespace, made.stored(), time.time() if done else None))
         self._note(f"somebody wrote {id!r} to {namespace}: {done}")
         return done
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> bool:
+    def _ask(self, asked: Request) -> bool:
+        method, url, body = asked
         with httpx.Client(timeout=ANSWERS_WITHIN_S, verify=PLAIN, headers=APPLICATION) as http:
             for _ in range(TRIES):
                 try:
-                    answer = http.request(method, f"{self._host}/{path}", json=body)
+                    answer = http.request(method, url, json=body)
                 except httpx.HTTPError:
                     continue
                 if answer.is_success:

@@ -12,6 +12,7 @@ import redis
 from orchestrator.services import acts
 from tests.chaos.case import Case
 from tests.chaos.fleet import ChaosFleet
+from tests.chaos.others import is_done
 from tests.chaos.schedule import AMBUSHES, ERASURE, PEOPLE, SET_BACK, STRANGERS, WRITTEN_BEHIND, Event, Schedule
 from tests.chaos.strangers import Strangers
 from tests.chaos.witness import PLAIN, Contents, Witness
@@ -39,7 +40,7 @@ class Strikes:
         self.job_id = 0
         self._fleet, self._schedule, self._witness, self._note = fleet, schedule, witness, note
         self._strangers = strangers
-        self._case, self._index, self._apply, self._erase = case, case.index, apply, erase
+        self._case, self._apply, self._erase = case, apply, erase
         self._chance = random.Random(f"strikes {case.seed}")
         self._due: list[tuple[float, Event]] = []
         self._thaws: list[tuple[float, str]] = []
@@ -155,7 +156,7 @@ class Strikes:
     def _write_behind(self) -> None:
         """Somebody writes to where a deletion was just carried out without an answer."""
         self._witness.listen()
-        hit = [call for call in self._witness.calls if call["fault"] and call["applied"] and call["status"] != 200]
+        hit = [call for call in self._witness.calls if call["fault"] and call["applied"] and not is_done(call)]
         for call in reversed(hit):
             if call["operation"] in ("delete", "delete_namespace") and call["namespace"] in self._case.sources:
                 self._strangers.write_behind(call["namespace"], call["ids"])
@@ -185,7 +186,7 @@ class Strikes:
         written: set[tuple[str, str]] = set()
         for call in self._witness.calls:
             namespace = call["namespace"]
-            if call["operation"] == "upsert" and call["status"] == 200:
+            if call["operation"] == "upsert" and is_done(call):
                 written |= {(namespace, id) for id in call["ids"]}
             if "vanish" not in (call["fault"] or ""):
                 continue
@@ -211,7 +212,9 @@ class Strikes:
             self._rules = [(what, rule) for what, rule in rules if rule.get("count", 1) > 0]
             http.delete(url).raise_for_status()
             always = self._schedule.weather if weather else ()
-            wanted = [{**rule, "index": self._index} for _, rule in [*self._rules, *always]]
+            # A rule is of one index or of all: where targets are in another, it may strike either.
+            where = {"index": self._case.index} if len(self._case.indexes) == 1 else {}
+            wanted = [{**rule, **where} for _, rule in [*self._rules, *always]]
             if wanted:
                 http.post(url, json={"faults": wanted}).raise_for_status()
 

@@ -4,7 +4,7 @@ import base64
 import json
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -52,24 +52,29 @@ def _typed(value: Any) -> Any:
 class Witness:
     """The emulator's own account. The call log is kept here, for it does not survive a kill of the emulator."""
 
-    def __init__(self, address: str, index: str) -> None:
-        self.index = index
+    def __init__(self, address: str, indexes: Sequence[str], key_of: Callable[[str, str], str]) -> None:
+        """`key_of`: the metadata key that a name stands for in an index. No namespace is in two of the indexes."""
         self.calls: list[dict[str, Any]] = []
+        self._indexes, self._key_of = indexes, key_of
         self._address = address
         self._since = int(self._ask("calls", counts=1)["last_seq"])
 
     def contents(self) -> Contents:
         """Every record of every namespace that holds any."""
-        names = self._ask("digest", index=self.index)["namespaces"]
-        there = {name: {one.id: one for one in self._records(name)} for name in names}
-        return {name: rows for name, rows in there.items() if rows}
+        there: Contents = {}
+        for index in self._indexes:
+            for name in self._ask("digest", index=index)["namespaces"]:
+                rows = {one.id: one for one in self._records(index, name)}
+                assert not (rows and name in there), f"{name} is in two indexes"
+                there |= {name: rows} if rows else {}
+        return there
 
     def listen(self) -> int:
         """Take over what the log says since the last time. Returns how many calls that were."""
         answer = self._ask("calls", since=self._since)
         assert answer["dropped"] == 0, "the emulator's call log is full"
         self._since = answer["last_seq"]
-        new = [call for call in answer["calls"] if call["index"] == self.index]
+        new = [call for call in answer["calls"] if call["index"] in self._indexes]
         self.calls += new
         return len(new)
 
@@ -77,15 +82,15 @@ class Witness:
         """The emulator was killed and is back: its log begins anew."""
         self._since = 0
 
-    def _records(self, namespace: str) -> Iterator[Stored]:
-        for line in filter(None, self._get("records", index=self.index, namespace=namespace).split("\n")):
+    def _records(self, index: str, namespace: str) -> Iterator[Stored]:
+        for line in filter(None, self._get("records", index=index, namespace=namespace).split("\n")):
             body = json.loads(line)
             sparse = body["sparse"]
             yield Stored(
                 body["id"],
                 base64.b64decode(body["values"]),
                 (tuple(sparse["indices"]), base64.b64decode(sparse["values"])) if sparse else None,
-                body["metadata"] or {},
+                {self._key_of(index, name): value for name, value in (body["metadata"] or {}).items()},
             )
 
     def _ask(self, what: str, **params: str | int) -> dict[str, Any]:
