@@ -1,4 +1,4 @@
-"""Migration tools of others, unpatched, work with the emulator. `make compat` makes their environments."""
+"""Tools of others, unpatched, work with the emulator. `make compat` makes their environments."""
 
 import json
 import os
@@ -15,14 +15,21 @@ from tests.compat.conftest import ENVIRONMENTS
 RECORDS, DEFAULT = 805, 376  # of the seeds: in 30 namespaces, in the default one
 
 
-def run(tool: str, arguments: list[str], control: str) -> str:
-    program = ENVIRONMENTS / tool / "bin" / tool
+def run(tool: str, arguments: list[str], control: str, command: str | None = None) -> str:
+    program = ENVIRONMENTS / tool / "bin" / (command or tool)
     if not program.exists():
         pytest.skip(f"no environment with {tool}; `make compat` makes it")
     environment = os.environ | {"PINECONE_CONTROLLER_HOST": control, "PINECONE_API_KEY": "any"}
     ended = subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
+
+
+def test_langchain_s_vector_store_adds_searches_and_deletes(emulated: Callable[..., str]) -> None:
+    control = emulated()
+    script = Path(__file__).with_name("langchain_store.py")
+    told = run("langchain-pinecone", [str(script), control], control, command="python")
+    assert told.splitlines() == ["added", "searched", "deleted"]
 
 
 def test_vec2pg_copies_every_record_to_postgres(emulated: Callable[..., str], empty_database_url: str) -> None:
