@@ -44,7 +44,13 @@ def environment(emulator: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory
     return Settings.load()
 
 
-@pytest.fixture(params=["_values", "embedding"], ids=["vectors", "documents"])
-def small(make_index: MakeIndex, environment: Settings, request: pytest.FixtureRequest) -> PineconeDelphiClient:
+@pytest.fixture
+def dense_field() -> str:
+    """The field of vectors in `small`. A module whose tests hold for documents too gives another."""
+    return "_values"
+
+
+@pytest.fixture
+def small(make_index: MakeIndex, environment: Settings, dense_field: str) -> PineconeDelphiClient:
     """A client of a small empty index, of vectors or of documents."""
-    return PineconeDelphiClient(make_index(dense_field=request.param))
+    return PineconeDelphiClient(make_index(dense_field=dense_field))

@@ -19,6 +19,12 @@ CREATOR = "sainath.no.1"
 FLAT = [1.0] + [0.0] * (SMALL - 1)
 
 
+@pytest.fixture(params=["_values", "embedding"], ids=["vectors", "documents"])
+def dense_field(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 def vector(id: str, first: float = 1.0, **metadata: Any) -> dict[str, Any]:
     return {"id": id, "values": [first, 1.0] + [0.0] * (SMALL - 2), "metadata": metadata}
 

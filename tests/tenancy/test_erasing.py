@@ -23,13 +23,20 @@ FLAT = [1.0] * 8
 ANA, BOB = "ana", "bob"
 
 
+@pytest.fixture(params=["_values", "embedding"], ids=["vectors", "documents"])
+def dense_field(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 def write(client: PineconeDelphiClient, namespace: str, *ids: str, **metadata: Any) -> None:
     vectors = [{"id": id, "values": FLAT, "metadata": metadata} for id in ids]
-    httpx.post(
-        f"{address(client)}/vectors/upsert",
-        json={"namespace": namespace, "vectors": vectors},
-        headers={"Api-Key": "any", "X-Pinecone-Api-Version": "2026-07"},
-    ).raise_for_status()
+    path, body = "vectors/upsert", {"namespace": namespace, "vectors": vectors}
+    if "embedding" in client.serving.info.schema["fields"]:
+        path = f"namespaces/{namespace or '__default__'}/documents/upsert"
+        body = {"documents": [{"_id": id, "embedding": FLAT, **metadata} for id in ids]}
+    headers = {"Api-Key": "any", "X-Pinecone-Api-Version": "2026-07"}
+    httpx.post(f"{address(client)}/{path}", json=body, headers=headers).raise_for_status()
 
 
 def address(client: PineconeDelphiClient) -> str:

@@ -170,25 +170,13 @@ def test_coroutines_write_to_both_sides_too(client: PineconeDelphiClient, routes
     assert set(there(client, OLD)) == {"b", "c"} and there(client, OLD) == there(client, NEW)
 
 
-def test_old_and_new_may_be_two_indexes(client: PineconeDelphiClient, routes: Routes, make_index: MakeIndex) -> None:
-    routes.write(old_index=make_index("brain"))
-
-    client.upsert_vectors(vectors("r"), CREATOR, TWIN)
-
-    assert there(client, OLD, "brain") == there(client, NEW) and set(there(client, NEW)) == {"r"}
-
-
-def test_the_new_side_may_be_a_document_index(
-    client: PineconeDelphiClient, routes: Routes, make_index: MakeIndex
+@pytest.mark.parametrize("dense_field", ["_values", "embedding"], ids=["vectors", "documents"])
+def test_old_and_new_may_be_two_indexes(
+    client: PineconeDelphiClient, routes: Routes, make_index: MakeIndex, dense_field: str
 ) -> None:
-    new = {"namespace": NEW, "index": make_index("documents", dense_field="embedding")}
-    routes.write(new=new)
+    routes.write(old_index=make_index("brain", dense_field=dense_field))
     client.upsert_vectors(vectors("r"), CREATOR, TWIN)
-
-    routes.write("new", new=new)
-
-    assert there(client, OLD) == there(client, NEW, "documents") and set(there(client, OLD)) == {"r"}
-    assert [match.id for match in client.query([1.0] * SMALL, CREATOR, TWIN).matches] == ["r"]
+    assert there(client, OLD, "brain") == there(client, NEW) and set(there(client, NEW)) == {"r"}
 
 
 def test_texts_are_written_to_both_sides_of_an_index_that_embeds_them(

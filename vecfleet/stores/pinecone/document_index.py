@@ -93,7 +93,8 @@ class DocumentIndex(NamespacedIndex):
         return IdPage([document[ID] for document in page.documents], following or None, _usage(answer, page.usage, 1.0))
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
-        """Fetch in as many requests as the limit on ids requires."""
+        """Fetch in as many requests as the limit on ids requires. An id that no record can have is not there."""
+        ids = list(filter(rules.may_be_name, ids))
         records: dict[str, Record] = {}
         usage = Usage()
         for start in range(0, len(ids), self.limits.fetch_ids):
