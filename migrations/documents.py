@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from migrations import checks
+from migrations import checks, convertible
 from migrations.creators import Grouping
 from migrations.findings import Findings, counted, few
 from migrations.idsources import IdSources
@@ -41,7 +41,8 @@ class DocumentsOptions:
     any record has sparse values.
 
     `texts`: metadata keys that are searched as text, each with its options. `names`: metadata key → its name there.
-    `parks_refused`: plan although some records fit no document; the copy parks them.
+    `parks_refused`: plan although some records fit no document; the copy parks them. `converts`: the service makes the
+    new index of the source, and the job copies what that leaves out.
     """
 
     source: str
@@ -51,6 +52,7 @@ class DocumentsOptions:
     texts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     parks_refused: bool = False
+    converts: bool = False
     grouping: Grouping | None = None
     new: NewIndex = field(default_factory=NewIndex)
     ids: IdSources | None = None
@@ -63,6 +65,7 @@ class _Preflight:
 
     read: int = 0
     with_sparse: int = 0
+    renamed: int = 0
     refused: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -96,10 +99,16 @@ def plan_documents(
     surveyor = Surveyor.between(store, into)
     survey = surveyor.survey(options.source, options.target, options.ids)
     _check_kinds(survey, options)
+    common = options.common
+    if options.converts:
+        convertible.check(survey, options.grouping, common.policies, options.new, across=into is not None)
+        common = replace(common, policies=common.policies.model_copy(update={"converted": True}))
     create = new_index(survey, options.target, options.new)
     fields = dict(survey.target.schema["fields"]) if survey.target is not None else _fields(survey.source, options)
     layout = _layout(survey, fields, options.names)
-    plan = plan_surveyed("documents", surveyor, survey, options.grouping, options.common, now, options.target, create)
+    plan = plan_surveyed("documents", surveyor, survey, options.grouping, common, now, options.target, create)
+    if options.converts:
+        convertible.check_all_chosen(plan, survey)
     preflight = _read_every_record(surveyor, survey, plan, layout, refused)
     findings = preflight.findings(parks=options.parks_refused)
     if findings.problems:
@@ -110,7 +119,10 @@ def plan_documents(
     checks.check_queries([replace(survey.source, schema={"fields": fields})], plan.policies).raise_problems()
     target = plan.target.model_copy(update={"kind": kind, "fields": fields, "names": dict(options.names)})
     source = plan.source.model_copy(update={"fields": survey.source.schema.get("fields")})
-    warnings = (*plan.warnings, *findings.warnings, *_said(preflight, create, kind, survey))
+    said = _said(preflight, create, kind, survey)
+    if convertible.is_convertible(survey, options.grouping, plan, across=into is not None):
+        said += convertible.said(plan, surveyor, survey, common.prices, preflight.renamed)
+    warnings = (*plan.warnings, *findings.warnings, *said)
     return plan.model_copy(update={"source": source, "target": target, "warnings": warnings}).sealed()
 
 
@@ -182,6 +194,7 @@ def _read_every_record(surveyor: Surveyor, survey: Survey, plan: Plan, layout: L
         for record in reader.records(move.source, surveyor.ids(survey, move.source)):
             preflight.read += 1
             preflight.with_sparse += record.sparse is not None and len(record.sparse) > 0
+            preflight.renamed += not layout.names.keys().isdisjoint(record.metadata)
             why = _objection(layout, reader.index.normalise(record), plan)
             if why is not None:
                 preflight.refuse(move.source, record.id, why)

@@ -44,7 +44,8 @@ LIVE_SHARE = 0.5
 class Prices:
     """Dollars for a million read units, a million write units, and a GB of egress beyond the included allowance.
 
-    `storage_gb`: a month; `read_node`: an hour of a node of dedicated read capacity, 0 where that is not known.
+    `storage_gb`: a month; `read_node`: an hour of a node of dedicated read capacity; `conversion_gb`: for the service
+    to convert a GB. The last two are 0 where they are not known.
     """
 
     read_million: float = 16.0
@@ -52,6 +53,7 @@ class Prices:
     egress_gb: float = 0.0
     storage_gb: float = 0.33
     read_node: float = 0.0
+    conversion_gb: float = 0.0
 
     @classmethod
     def of(cls, settings: Settings) -> "Prices":
@@ -61,6 +63,7 @@ class Prices:
             egress_gb=settings.egress_dollars_per_gb,
             storage_gb=settings.storage_dollars_per_gb_month,
             read_node=settings.read_node_dollars_per_hour,
+            conversion_gb=settings.conversion_dollars_per_gb,
         )
 
 
@@ -151,13 +154,16 @@ class CostModel:
         ]
         total = sum((work for phase in phases for work in phase), _Work())
         share = 1.0 if self.policies.exclusive else LIVE_SHARE
+        records = sum(move.records for move in moves)
+        converted_gb = records * self.shape.record / BYTES_PER_GB if self.policies.converted else 0.0
         dollars = (
-            total.read_units * self.prices.read_million / 1e6
+            converted_gb * self.prices.conversion_gb
+            + total.read_units * self.prices.read_million / 1e6
             + total.write_units * self.prices.write_million / 1e6
             + total.egress * self.prices.egress_gb / 1e9
         )
         return Estimate(
-            records=sum(move.records for move in moves),
+            records=records,
             record_bytes=round(self.shape.record, 1),
             requests=total.lists + total.fetches + total.upserts + total.deletes + total.queries,
             read_units=round(total.read_units, 1),
@@ -208,6 +214,8 @@ class CostModel:
         sampled = min(move.records, SAMPLED_RECORDS)
         sample = _Work(fetches=1, read_units=1.0 if self.metered_source else 0.0, egress=sampled * self.shape.answer)
         reading = self._read(move.records, metered=self.metered_source, listed=move.ids_file is None)
+        if self.policies.converted:  # each record is looked for, and few are lacking
+            return self._at_source(reading + sample if sampled else reading) + self._at_target(self._read(move.records))
         writing = self._write(move)
         if self.policies.check_every_write or self.policies.writers == "dual":
             writing += self._read(move.records, listed=False)

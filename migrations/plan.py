@@ -67,16 +67,12 @@ class IndexRef(_Part):
     dimension: int | None
     metric: str | None
     project: str | None = None  # of an index of Pinecone whose host tells it
-    # The fields of its schema, by which it is created where it is absent; None: by the source's.
-    fields: dict[str, dict[str, Any]] | None = None
-    # In a document index: metadata key → its name there, where that is another.
-    names: dict[str, str] = Field(default_factory=dict)
+    fields: dict[str, dict[str, Any]] | None = None  # of its schema, to create it by; None: the source's
+    names: dict[str, str] = Field(default_factory=dict)  # in documents: metadata key → its name, where that is another
 
     def shape(self, source: IndexInfo) -> IndexInfo:
         """Return the index to create this one like."""
-        if self.fields is None:
-            return source
-        return replace(source, kind=self.kind, schema={"fields": self.fields}, names={})
+        return source if self.fields is None else replace(source, kind=self.kind, schema={"fields": self.fields})
 
     def named(self, info: IndexInfo) -> IndexInfo:
         """Return the index with the names that metadata keys have in it."""
@@ -152,6 +148,7 @@ class Policies(_Part):
     review_namespace: str = "review"
     numbers: Literal["park", "float64"] = "park"  # NaN, infinities and integers past 2**53
     halves: Literal["refuse", "accept"] = "refuse"  # for values that a target keeps as 16 bits each
+    converted: bool = False  # the service makes the target of the source when the plan is applied
     encoded_ids: bool = False  # ids at Pinecone are the ASCII forms of those at the plan's other side
     enrich: bool = True
     metadata_map: MetadataMap | None = None  # in a reverse plan, the map that it takes back

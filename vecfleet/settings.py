@@ -121,6 +121,7 @@ class Settings(BaseSettings):
     egress_dollars_per_gb: Dollars = 0.0
     storage_dollars_per_gb_month: Dollars = 0.33
     read_node_dollars_per_hour: Dollars = 0.0
+    conversion_dollars_per_gb: Dollars = 0.0
 
     request_deadline_seconds: Seconds = 20.0
     lease_seconds: Seconds = 60.0

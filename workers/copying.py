@@ -136,8 +136,10 @@ def _take_targets(work: Work, batch: _Batch) -> list[Target]:
     if place is not None and place.namespace in groups:
         targets[place.namespace] = place
     to_note, to = groups.keys() - targets.keys(), work.move.to
+    if work.job.plan.policies.converted and to is not None and place is None:
+        to_note |= {to}  # it may hold what a conversion made of records that are gone
     if to is not None and to_note == {to}:
-        owner = groups[to][0].owner
+        owner = groups[to][0].owner if groups.get(to) else None
         with work.database.once() as connection:
             planned = moves.take_planned_target(connection, work.job, work.move, work.lease, owner)
         if planned is not None:
@@ -149,11 +151,11 @@ def _take_targets(work: Work, batch: _Batch) -> list[Target]:
             targets |= moves.tied_targets(connection, work.move.id, sorted(to_note))
             for namespace in sorted(to_note - targets.keys()):
                 try:
-                    owner = groups[namespace][0].owner
+                    owner = groups[namespace][0].owner if groups.get(namespace) else None
                     targets[namespace] = moves.ensure_target(connection, work.job, work.move, namespace, owner)
                 except Refused as error:
                     batch.parked += [
-                        ParkedRecord(placement.source_id, error.message) for placement in groups[namespace]
+                        ParkedRecord(placement.source_id, error.message) for placement in groups.get(namespace, ())
                     ]
             moves.note_targets(connection, work.lease, [target.id for target in targets.values()])
     return [target if target.prepared else prepare(work, target) for target in targets.values()]
@@ -161,7 +163,7 @@ def _take_targets(work: Work, batch: _Batch) -> list[Target]:
 
 def _take_ids(work: Work, target: Target, batch: _Batch) -> list[Placed]:
     """Return the records whose ids this move takes in the target. The policy decides on the others."""
-    group = batch.groups[target.namespace]
+    group = batch.groups.get(target.namespace, [])
     if not target.checks_ids:
         return group
     normalise = work.target.index.normalise

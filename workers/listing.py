@@ -66,6 +66,11 @@ def list_namespace(work: Work) -> Rest | None:
         listing.record(None)
         work.look_again(f"{move.source} lists {listing.listed} ids of {move.planned} so far")
         listing.read_again()
+    if work.job.passes == 1 and work.job.plan.policies.converted and move.to is not None:
+        # What the conversion made of records deleted since would stand there for ever: no listing of the source has it.
+        listing.record(None)
+        work.look_again(f"{move.to} may not list all that was converted yet", often=False)
+        listing.add_late(id for page in work.target.ids(move.to) for id in page)
     held = max(move.planned, move.listed - move.erased) - move.deleted
     if not listing.found_any and held > 0 and not _began_to_delete(work):
         work.look_again(f"{move.source} lists no ids yet")
@@ -107,6 +112,12 @@ class _Listing:
         listing: a crash before it records none of them.
         """
         self.read_on(None, _Known(self._work, (LISTED_LATE, self._work.job.passes)))
+
+    def add_late(self, ids: Iterable[str]) -> None:
+        """Add ids that are not on record, in byte order; all ids read so far are on record."""
+        known, late = _Known(self._work, (LISTED_LATE, self._work.job.passes)), {*self._late}
+        late |= {record_id for record_id in ids if record_id not in known}
+        self._late = sorted(late, key=str.encode)
 
     def read_on(self, token: str | None, recorded: "_Known | None" = None) -> None:
         """Read to the end of the listing, from `token` or from the start; record full batches on the way.

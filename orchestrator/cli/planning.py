@@ -1,6 +1,7 @@
 """`plan creators`, `plan namespaces`, `plan index`, `plan reverse` and `apply`."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -31,8 +32,10 @@ from orchestrator.services import apply as applying
 from orchestrator.telemetry import tracing
 from vecfleet.connections import PINECONE
 from vecfleet.errors import BadInput, Refused
-from vecfleet.stores.base import Backup
+from vecfleet.stores.base import Backup, Conversion
 from vecfleet.stores.encoded_ids import seen
+
+_PERCENT_TOLD = 10
 
 
 @with_shared("options", PlanOptions)
@@ -187,7 +190,9 @@ def apply(
             from orchestrator.cli.whole_indexes import take_backup  # loads what erases and wipes
 
             taken = take_backup(parts, reviewed.source.typed, quiet=as_json)
-        job_id = applying.apply(parts, reviewed, who=who(), backup=taken, no_backup=no_backup)
+        job_id = applying.apply(
+            parts, reviewed, who=who(), backup=taken, no_backup=no_backup, on_wait=_converting(as_json=as_json)
+        )
         steps, way_back = [f"vecfleet status {job_id} --watch"], applying.way_back(reviewed, taken)
         if not as_json:
             say(f"job {job_id} is planned: {in_namespaces(reviewed.records, len(reviewed.moves))}")
@@ -198,6 +203,19 @@ def apply(
             say_json({"job": job_id, "plan_digest": reviewed.digest, "way_back": way_back, "next_steps": steps})
         else:
             say_next(steps)
+
+
+def _converting(*, as_json: bool) -> Callable[[Conversion], None]:
+    """Return what says, now and then, how far the service's conversion is."""
+    told: list[int] = []
+
+    def tell(conversion: Conversion) -> None:
+        percent = int(conversion.percent)
+        if not as_json and (not told or percent >= told[-1] + _PERCENT_TOLD):
+            told.append(percent)
+            say(f"the service converts {conversion.source} into {conversion.target}: {percent} %")
+
+    return tell
 
 
 def _show_dry_run(parts: Fleet, plan: Plan, path: Path, *, as_json: bool) -> None:

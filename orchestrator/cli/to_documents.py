@@ -43,6 +43,10 @@ def documents(
     refused: Annotated[
         Literal["fail", "park"], typer.Option(help="Records that can be no documents: plan nothing, or park them.")
     ] = "fail",
+    via: Annotated[
+        Literal["copy", "convert"],
+        typer.Option(help="Copy each record; or have the service convert the index, and copy what that leaves out."),
+    ] = "copy",
     refused_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write each of these here: JSON lines of namespace, id, reason.")
     ] = None,
@@ -63,6 +67,7 @@ def documents(
             texts=dict(map(_text, full_text or ())),
             names=dict(map(_name, name_key or ())),
             parks_refused=refused == "park",
+            converts=via == "convert",
             grouping=options.grouping(settings) if options.regroups else None,
             new=new.new_index(),
             ids=find_ids(settings.vecfleet_root, ids) if ids else None,

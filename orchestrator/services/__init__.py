@@ -4,6 +4,7 @@ acts          the acts of a person on a job: pause, verify, cut over, clean up, 
 left_behind   decides that parked records stay behind, or takes the decision back
 refusals      refuses an act that may not be done on a job now
 apply         makes a job from a reviewed plan
+conversion    has the store make a plan's target of its source
 cut_over      moves readers and the aliases that lead to them
 counts        the service's own count of each target
 exports       compares an export with its index

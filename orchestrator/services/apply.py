@@ -14,6 +14,7 @@ from migrations.routing import Ownership
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.freshness import Waits
 from orchestrator.ledger import audit, jobs, whole_indexes
+from orchestrator.services import conversion
 from orchestrator.telemetry import tracing
 from vecfleet.connections import full_name
 from vecfleet.errors import Refused
@@ -87,8 +88,19 @@ def folders_that_are_tenants(fleet: Fleet, folder: str) -> list[str]:
     return [f"the folder {folder!r} is a tenant's own, made by `vecfleet forget --export`: no erasure looks there"]
 
 
-def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, no_backup: bool = False) -> int:
-    """Start a job and return its id. Raises Refused if a guard or another job stands in the way."""
+def apply(
+    fleet: Fleet,
+    plan: Plan,
+    *,
+    who: str,
+    backup: Backup | None = None,
+    no_backup: bool = False,
+    on_wait: conversion.OnWait | None = None,
+) -> int:
+    """Start a job and return its id. Raises Refused if a guard or another job stands in the way.
+
+    `on_wait` is called while the service converts the source, if the plan says so; None: nobody waits for that.
+    """
     if not (backup or no_backup or plan.keeps_files):
         raise Refused(
             f"there is no backup: after clean-up the only way back is {reversing.way_back(plan)}",
@@ -96,12 +108,12 @@ def apply(fleet: Fleet, plan: Plan, *, who: str, backup: Backup | None = None, n
             next_step="take one with `--backup`, or by `vecfleet plan export`; without any: `--no-backup`",
         )
     with tracing.span("apply", moves=len(plan.moves), records=plan.records) as note:
-        job_id = _apply(fleet, plan, who, backup)
+        job_id = _apply(fleet, plan, who, backup, on_wait)
         note(job=job_id)
     return job_id
 
 
-def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None) -> int:
+def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None, on_wait: conversion.OnWait | None) -> int:
     from orchestrator.queue import require_broker  # loads Celery: a plan is read without it
 
     database = fleet.database
@@ -110,8 +122,11 @@ def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None) -> int:
         # This check comes first: else a target with a live job's records would only be reported as not empty.
         jobs.require_alone(connection, plan.digest)
         jobs.require_not_done(connection, plan.digest)
-    checked = check(fleet, plan)
-    target = checked.target or _create_target(fleet, plan, checked.source)
+    if plan.policies.converted:
+        checked, target = _converted(fleet, plan, on_wait)
+    else:
+        checked = check(fleet, plan)
+        target = checked.target or _create_target(fleet, plan, checked.source)
     with database.begin() as connection:
         job_id = jobs.insert_job(
             connection,
@@ -131,6 +146,17 @@ def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None) -> int:
             connection, who, audit.APPLIED, job_id, plan=plan.digest, moves=len(plan.moves), records=plan.records
         )
     return job_id
+
+
+def _converted(fleet: Fleet, plan: Plan, on_wait: conversion.OnWait | None) -> tuple[Checked, IndexInfo]:
+    """Have the service convert the source, or wait for the conversion that an earlier apply began."""
+    begun = conversion.finish(fleet, plan, on_wait)
+    checked = check(fleet, plan)
+    if checked.target is not None:
+        conversion.require_made(plan, begun)
+    target = checked.target or plan.target.named(conversion.convert(fleet, plan, checked.source, on_wait))
+    conversion.require_all_planned(fleet, plan, target)
+    return checked, target
 
 
 def _waits(fleet: Fleet, plan: Plan, source: IndexInfo, target: IndexInfo) -> Waits:

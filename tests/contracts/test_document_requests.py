@@ -85,6 +85,19 @@ def test_what_is_no_answer_is_one_of_our_errors(start: Start, answer: Answer, er
         assert raised.value.retry_after == 3.0
 
 
+def test_a_conversion_that_was_cancelled_says_what_to_do(start: Start) -> None:
+    job = {"conversion_job_id": "7", "source_index_name": "old", "target_index_name": "new", "status": "Cancelled"}
+    server = start(lambda asked: Answer(200, {"data": [job]} if "?" in asked.path else job))
+    conversions = pinecone_store(server.address).conversions()
+
+    found = conversions.find("old", "new")
+
+    assert found is not None and conversions.find("old", "other") is None
+    with pytest.raises(StoreError, match="ended Cancelled") as raised:
+        conversions.finish(found, lambda _: None)
+    assert "delete the index 'new' and apply again" in str(raised.value.next_step)
+
+
 def test_nothing_is_sent_for_a_record_that_can_be_no_document(start: Start) -> None:
     server = start(lambda _: Answer(202, {"upserted_count": 1}))
 

@@ -201,6 +201,30 @@ def test_answers_by_both_kinds_of_values_cannot_be_compared(brain: World) -> Non
     assert plan(brain, common=queried).policies.verify == "content+query"
 
 
+def test_both_ways_are_priced(brain: World) -> None:
+    dear = Common(prices=Prices(conversion_gb=1_000_000.0))
+
+    [said] = [warning for warning in plan(brain, common=dear).warnings if "--via convert" in warning]
+    assert said.startswith("two ways lead there, and both are proven. a copy: $")
+    [unknown] = [warning for warning in plan(brain).warnings if "--via convert" in warning]
+    assert "the service's price of 0.000 GB (CONVERSION_DOLLARS_PER_GB)" in unknown
+    copied, converted = plan(brain).estimate, plan(brain, converts=True).estimate
+    assert (converted.write_units < copied.write_units) and (converted.read_units > copied.read_units)
+
+
+def test_a_conversion_takes_whole_indexes_as_they_are(brain: World) -> None:
+    dual = Common(policies=Policies(writers="dual", metadata_map=MetadataMap(drop=("text",), undo="none")))
+    with pytest.raises(BadPlan) as refusal:
+        plan(brain, converts=True, grouping=Grouping(creator="ana"), common=dual)
+    for why in ("keeps the names of namespaces", "keeps metadata and vectors as they are", "writes to both sides"):
+        assert why in refusal.value.message
+    with pytest.raises(BadPlan, match="takes every namespace, and the plan leaves out 'guide'"):
+        plan(brain, converts=True, common=Common(skip=("guide",)))
+    brain.index(TARGET, schema=DOCUMENTS)
+    with pytest.raises(BadPlan, match="makes a new index"):
+        plan(brain, converts=True)
+
+
 def test_the_way_back_is_a_reverse_plan_into_an_index_like_the_old(brain: World) -> None:
     made = plan(brain, names={"_node_content": "node_content"})
     into = brain.create_like(TARGET, made.target.shape(brain.describe(SOURCE)), None, None)

@@ -5,6 +5,7 @@ import struct
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from migrations.documents import DocumentsOptions, plan_documents
@@ -13,11 +14,12 @@ from migrations.plan import Plan, Policies
 from migrations.recipes import Common
 from migrations.reversing import plan_reverse
 from orchestrator.core.states import BatchKind, BatchState, JobState
-from orchestrator.services import acts
+from orchestrator.services import acts, apply
 from tests.stories.emulated import Row, Rows, assert_same_index, row
 from tests.stories.test_recipes_as_written import A_DAY, BRAIN, Reader
 from tests.stories.world import NOW, SMALL, WHO, OpenWorld, World
-from vecfleet.errors import BadPlan
+from vecfleet.errors import BadPlan, StoreError
+from vecfleet.stores.base import Conversion
 
 pytestmark = pytest.mark.story
 
@@ -107,6 +109,48 @@ def test_a_record_that_comes_later_and_fits_no_document_is_parked_with_the_reaso
     assert parked == ("alma", "late")
     assert "its metadata key '_other' begins with _" in why
     assert_same_index(world.emulator.dump(DOCUMENTS), as_documents(before))
+
+
+def test_what_the_service_s_conversion_left_out_is_copied_and_all_is_proven(open_world: OpenWorld) -> None:
+    world = open_world()
+    # Given an index with keys that a conversion does not take, and writers that go on
+    world.emulator.create_index(SMALL)
+    plain = [row(f"plain-{n}", chunk_text=f"text {n}", page=n) for n in range(40)]
+    framework = [row(f"framework-{n}", _node_content="{}", page=n) for n in range(8)]
+    world.emulator.write(SMALL, "alma", [*plain, *framework])
+    world.emulator.write(SMALL, "bruno", [row(f"bruno-{n}") for n in range(10)])
+    plan = documents_plan(world, converts=True, texts={}, policies={"writers": "delta"})
+    assert any("the job copies 8 records with one" in warning for warning in plan.warnings)
+
+    # When a conversion is cancelled, and its index deleted
+    def cancel(conversion: Conversion) -> None:
+        url = f"{world.emulator.address}/conversion-jobs/{conversion.id}"
+        httpx.delete(url, headers={"X-Pinecone-Api-Version": "2026-07", "Api-Key": "any"}).raise_for_status()
+
+    with pytest.raises(StoreError, match="ended Cancelled"):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=cancel)
+    world.fleet.store.remove(DOCUMENTS)
+
+    # And the command dies while the service converts anew, from a snapshot that lacks what is written then
+    def written_meanwhile(_: Conversion) -> None:
+        world.emulator.write(SMALL, "alma", [row("plain-7", page=700), row("later", page=1)])
+        world.emulator.delete(SMALL, "bruno", "bruno-3")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=written_meanwhile)
+    # And it is typed again, and waits for the conversion that is under way
+    world.start(workers=1)
+    job_id = apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+    world.reaches(job_id, JobState.VERIFIED)
+    # Then every record is there as it is now, and only what the service left out was copied
+    now = world.emulator.dump(SMALL)
+    assert "bruno-3" not in now["bruno"]
+    assert_same_index(world.emulator.dump(DOCUMENTS), as_documents(now))
+    world.assert_accounts(job_id)
+    written = {id for call in world.emulator.calls(operation="upsert", index=DOCUMENTS) for id in call["ids"]}
+    assert written == {"plain-7", "later", *(one.id for one in framework)}
+    assert len(world.emulator.calls(operation="convert_index")) == 2
 
 
 def test_vectors_to_documents(open_world: OpenWorld) -> None:

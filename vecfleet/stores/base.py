@@ -177,6 +177,19 @@ class Backup:
     created_at: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A conversion of one index into another by their store. The counts are the store's own."""
+
+    id: str
+    source: str
+    target: str
+    status: str
+    percent: float
+    converted: int
+    skipped: int
+
+
 class Index(Protocol):
     """One open index: its data plane. Safe to share between the threads of a process, never across a fork."""
 

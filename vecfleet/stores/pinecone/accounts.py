@@ -6,6 +6,7 @@ from dataclasses import replace
 from vecfleet.connections import ACCOUNT, PINECONE, connection, full_name, located
 from vecfleet.patience import patiently
 from vecfleet.settings import Settings
+from vecfleet.stores.pinecone.document_index import DocumentIndex
 from vecfleet.stores.pinecone.index import PineconeIndex
 from vecfleet.stores.pinecone.store import PineconeStore
 
@@ -34,7 +35,7 @@ class Accounts:
             return self.store(text or PINECONE), None
         return self.located(text)
 
-    def open(self, text: str) -> PineconeIndex:
+    def open(self, text: str) -> PineconeIndex | DocumentIndex:
         """Open INDEX or pinecone@NAME:INDEX. Its description bears the name that tells accounts apart."""
         store, name = self.located(text)
         index = store.open(store.describe(name))

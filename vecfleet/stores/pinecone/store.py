@@ -17,6 +17,7 @@ from vecfleet.stores.pinecone.aliases import NamespaceAliases
 from vecfleet.stores.pinecone.backups import PineconeBackups
 from vecfleet.stores.pinecone.bytes_lane import BytesLane
 from vecfleet.stores.pinecone.clients import PerProcess, control_plane, data_plane, dialed, rest_client
+from vecfleet.stores.pinecone.conversions import PineconeConversions
 from vecfleet.stores.pinecone.document_index import DocumentIndex
 from vecfleet.stores.pinecone.errors import translated
 from vecfleet.stores.pinecone.index import PineconeIndex
@@ -27,6 +28,7 @@ AnyIndex = TypeVar("AnyIndex", bound=PineconeIndex)
 
 READY_SECONDS = 300  # an index is usable in seconds; past this something is wrong
 GONE_SECONDS = 300  # as long as for creating one
+CONTROLLER = "https://api.pinecone.io"
 DEFAULT_CLOUD = "aws"  # the service's own choice for an index without a place
 DEFAULT_REGION = "us-east-1"
 
@@ -100,6 +102,10 @@ class PineconeStore:
     def host(self, info: IndexInfo) -> str:
         """Return the address by which this process reaches the index."""
         return self._hosts.get(info.name) or dialed(info, self.settings)
+
+    def conversions(self) -> PineconeConversions:
+        controller = self.settings.pinecone_controller_host or CONTROLLER
+        return PineconeConversions(PerProcess(lambda: rest_client(controller, self.settings)))
 
     def open(self, info: IndexInfo) -> PineconeIndex | DocumentIndex:
         """Open the index. Raises WrongKind for documents that cannot be copied, KeyRefused for another project's."""
