@@ -153,7 +153,10 @@ class DocumentIndex(NamespacedIndex):
         """Return the nearest by dense or by sparse values. Raises WrongKind for both: no search scores by both."""
         sparse = like.sparse if like.sparse is not None and len(like.sparse) else None
         if sparse is not None and like.values:
-            raise WrongKind("a document index is searched by dense or by sparse values, not by both at once")
+            raise WrongKind(
+                "a document index is searched by dense or by sparse values, not by both at once",
+                next_step="ask with one of them",
+            )
         clause: dict[str, Any] = {"type": DENSE_TYPE, "field": self._layout.dense, "values": _text(like.values)}
         if sparse is not None:
             clause = {"type": SPARSE_TYPE, "field": self._layout.sparse, "sparse_values": _sparse_text(sparse)}
