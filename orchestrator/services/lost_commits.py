@@ -89,6 +89,7 @@ class Remembered:
             return True
         unfinished = self._file.with_suffix(".unfinished")
         try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
             unfinished.write_bytes(orjson.dumps({**self._in_folder(), lineage: sequence}))
             unfinished.replace(self._file)
         except OSError as error:

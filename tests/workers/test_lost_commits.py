@@ -132,7 +132,6 @@ def rig(server: Postgres, tmp_path: Path, redis_url: str, monkeypatch: pytest.Mo
     monkeypatch.setattr("orchestrator.services.lost_commits._NOTED_EVERY_S", 0.0)
     monkeypatch.setattr("orchestrator.dispatcher.LEAD_S", 0.0)
     folder = tmp_path / "state"
-    folder.mkdir()
     sources, move = {"s": twenty_three()}, planned("s", TARGET, COUNT)
     with open_one(server.client_url, redis_url, sources, move, cut_over="operator", soak_seconds=0) as one:
         dispatcher = dispatcher_of(one.table.database, redis_url, folder)
