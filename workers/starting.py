@@ -6,6 +6,7 @@ A job table that is away is waited for; one that this version cannot use is not.
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+import click
 import structlog
 from celery.utils.nodenames import node_format
 
@@ -20,8 +21,8 @@ log = structlog.get_logger("vecfleet.worker")
 
 
 def require_broker_address() -> None:
-    """End a command of Celery's before it looks for a broker that nobody named."""
-    if Settings.load().wake_ups is None:
+    """End a command of Celery's before it looks for a broker that nobody named; who only imports the app goes on."""
+    if click.get_current_context(silent=True) is not None and Settings.load().wake_ups is None:
         _end(without_address())
 
 
