@@ -16,7 +16,7 @@ from orchestrator.core.states import QUEUES
 from orchestrator.embedded import addresses
 from orchestrator.ledger import leadership
 from orchestrator.ledger.database import Database
-from orchestrator.queue import AWAY, require_broker, waiting
+from orchestrator.queue import ACCOUNTS, AWAY, require_broker, waiting
 from vecfleet.connections import ACCOUNT, connections
 from vecfleet.errors import BadInput, Unreachable, VecfleetError
 from vecfleet.settings import JOIN, Settings
@@ -40,6 +40,9 @@ _REMEDIES = {
     "dispatcher": "fix Postgres first",
     "workers": "fix Redis first",
 }
+_UNKNOWN_ACCOUNT = (
+    "set PINECONE_CONNECTIONS where it starts, and start it again (what `vecfleet up` started: `down`, then `up`)"
+)
 _ACCOUNT_REMEDY = "check this account in the file of PINECONE_CONNECTIONS, and the way to its control plane"
 # The settings whose address each check asks; the address may be on this machine.
 _ASKS = {
@@ -275,7 +278,29 @@ def _workers(fleet: Fleet) -> Check:
         step = f"start one that does: `vecfleet worker --queues {queues}`, or without the option for every queue; "
         step += f"one that was told to leave it: `celery -A workers control add_consumer {missing[0]}`"
         return Check("workers", False, f"{told}; nobody serves {queues}: such batches wait", step, "process-missing")
+    if strangers := lacking(_named(fleet), _known_accounts(control)):
+        seen = "; ".join(f"{worker} knows no account {', '.join(names)}" for worker, names in strangers.items())
+        return Check("workers", False, f"{told}; {seen}: jobs there pause", _UNKNOWN_ACCOUNT, "account-unknown")
     return Check("workers", True, f"{told}; every queue is served")
+
+
+def _named(fleet: Fleet) -> list[str]:
+    try:
+        return sorted(connections(fleet.settings))
+    except BadInput:
+        return []  # a check of its own says so
+
+
+def _known_accounts(control: Any) -> Mapping[str, Any]:
+    inspect = control.inspect(timeout=_WORKERS_ANSWER_WITHIN_S)
+    return inspect._request(ACCOUNTS) or {}
+
+
+def lacking(named: Sequence[str], answers: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the accounts that each worker lacks. One of an earlier version answers no list: nothing is known of it."""
+    known = {worker: answer for worker, answer in sorted(answers.items()) if isinstance(answer, list)}
+    missing = {worker: [f"{ACCOUNT}{name}" for name in named if name not in known[worker]] for worker in known}
+    return {worker: names for worker, names in missing.items() if names}
 
 
 def unserved(answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:

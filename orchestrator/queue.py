@@ -60,6 +60,9 @@ _AMQP = {
 AWAY = (OperationalError, RedisError, AMQPError, rabbitmq.TakesNothing, OSError)
 """Errors of a broker that does not answer, or takes nothing."""
 
+ACCOUNTS = "vecfleet_accounts"
+"""The question to each worker: which named accounts of Pinecone it knows."""
+
 # Celery reads these first. They may be another project's, or Celery's command line copied BROKER_URL there: it knows
 # neither .env nor `none`.
 _OVERRIDES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")

@@ -94,8 +94,10 @@ def connection(settings: Settings, name: str) -> Connection:
     accounts = connections(settings)
     if name not in accounts:
         known = ", ".join(f"pinecone@{other}" for other in sorted(accounts)) or "none"
+        path = settings.pinecone_connections
+        unset = "PINECONE_CONNECTIONS is not set: set it to the whole path of a file, then start this again, and "
         raise BadInput(
             f"there is no account 'pinecone@{name}' here; there are: {known}",
-            next_step=f"add [{name}] with its api_key to the file that PINECONE_CONNECTIONS names",
+            next_step=f"{'' if path else unset}add [{name}] with its api_key to {path or 'it'}",
         )
     return accounts[name]

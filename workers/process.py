@@ -2,6 +2,7 @@
 
 import gc
 import os
+import socket
 import threading
 import uuid
 from functools import cache
@@ -12,6 +13,7 @@ from migrations.embedding import Embedding, TextsRef
 from migrations.routing import Router
 from migrations.texts import TextRows, open_rows
 from orchestrator.bootstrap import Fleet
+from orchestrator.core import retrying
 from orchestrator.core.model import Job, Lease
 from orchestrator.ledger import jobs, leasing
 from orchestrator.telemetry.counters import Counters
@@ -77,6 +79,13 @@ class WorkerProcess:
     def is_ending(self) -> bool:
         """Say whether this process takes no further batch."""
         return ending.is_set()
+
+    def describe(self, error: Exception) -> tuple[str, str]:
+        """Return the error's class, and a sentence that names this process where what it was given is at fault."""
+        name, text = retrying.describe(error)
+        if isinstance(error, BadInput):
+            text = f"worker process {os.getpid()} on {socket.gethostname()}: {text}"
+        return name, text
 
     def index(self, store: str, info: IndexInfo, *, encoded_ids: bool = False, for_texts: bool = False) -> Index:
         """Return the index at the host that the job has on record. Each process opens an index once.

@@ -194,7 +194,7 @@ def _work(process: WorkerProcess, held: Held, job: Job) -> Work:
 
 def _cannot_begin(process: WorkerProcess, lease: Lease, error: BadInput | StoreError) -> Outcome:
     """Requeue the batch and pause the job with the reason: this worker lacks a key or an index, the batch is sound."""
-    name, text = retrying.describe(error)
+    name, text = process.describe(error)
     log.error("this worker cannot begin; the job pauses", error=name, why=_why(error, text))
     with process.database.begin() as connection:
         batches.requeue(

@@ -136,8 +136,8 @@ def audit(
         detail = audit_index(store, chosen) if chosen else None
         exported = _export(store, chosen, *export_sample) if export_sample else None
     steps = (
-        [f"vecfleet plan creators {full_name(store.name, chosen)} --creator CREATOR"]
-        if chosen
+        _steps_from(full_name(store.name, chosen), detail)
+        if chosen and detail
         else [f"vecfleet audit {full_name(store.name, infos[0].name)}"]
         if infos
         else ["vecfleet doctor"]
@@ -158,6 +158,11 @@ def audit(
     if exported:
         say(f"wrote {exported['records']:,} records to {exported['file']}")
     say_next(steps)
+
+
+def _steps_from(name: str, detail: IndexAudit) -> list[str]:
+    other = [f"vecfleet plan namespaces {name} OLD=NEW"] if detail.unparsed else []
+    return [f"vecfleet plan creators {name} --creator CREATOR", *other]
 
 
 def _export(store: Any, index: str | None, number: int, path: Path) -> dict[str, Any]:

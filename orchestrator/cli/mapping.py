@@ -105,13 +105,15 @@ def _operations(asked: MetadataMap) -> list[str]:
     ]
 
 
-def say_mapped(records: Sequence[MappedRecord]) -> None:
-    """Print the keys that the map changes in these records, before and after."""
+def say_mapped(records: Sequence[MappedRecord], *, shown: int | None = None) -> None:
+    """Print the keys that the map changes in these records, before and after. `shown`: so many, parked ones first."""
     if not records:
         return
-    say(f"what it makes of {counted(len(records), 'record', 'records')}:")
+    first = sorted(records, key=lambda record: record.after is not None)[:shown]
+    less = f", {len(first)} shown" if len(first) < len(records) else ""
+    say(f"what it makes of {counted(len(records), 'record', 'records')}{less}:")
     rows: list[tuple[str, ...]] = []
-    for record in records:
+    for record in first:
         title = f"{record.namespace} {record.id}"
         if record.after is None:
             rows.append((title, "", "", f"parked: {record.parked}"))

@@ -36,6 +36,7 @@ from vecfleet.stores.base import Backup, Conversion
 from vecfleet.stores.encoded_ids import seen
 
 _PERCENT_TOLD = 10
+_MAPPED_SHOWN = 3  # records, of the plan; the dry run shows all that were looked at
 
 
 @with_shared("options", PlanOptions)
@@ -141,7 +142,7 @@ def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None
         say_json(document | ({"mapped": mapped_to_json(mapped)} if mapped else {}))
         return
     rendering.plan(sealed)
-    say_mapped(mapped)
+    say_mapped(mapped, shown=_MAPPED_SHOWN)
     say(f"wrote {path}; nothing else was changed")
     say_next(steps)
 

@@ -31,7 +31,7 @@ def of_writers(reading: Reading) -> str | None:
     asking = _asking(reading.clients, reading.now)
     obeying, older = (sum(group.processes for group in asking if group.freezes is new) for new in (True, False))
     if not obeying and not older:
-        return f"no client asks for the routes{_last(reading)}: nobody is kept from the sources but by you"
+        return f"frozen in name alone: no application follows the routes{_last(reading)}, so stop the writers yourself"
     said = f"{counted(obeying, 'client refuses', 'clients refuse')} writes to the sources (last asked {_ago(reading)})"
     if older:
         versions = counted(older, "client of an earlier version does", "clients of an earlier version do")
@@ -64,7 +64,7 @@ def of_readers(clients: Sequence[ClientGroup], now: datetime) -> str:
     """Say who follows a move of readers."""
     following = sum(group.processes for group in _asking(clients, now))
     if not following:
-        return "no client asks for the routes: point your applications to where their records are now, and say so"
+        return "no client asks for the routes: point your applications to where their records are now"
     follows = counted(following, "client that asks for the routes follows", "clients that ask for the routes follow")
     return f"{follows} within ROUTES_CACHE_SECONDS; an application that does not ask for them follows nothing"
 

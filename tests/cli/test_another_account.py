@@ -136,7 +136,10 @@ def test_an_index_of_another_account_is_audited_like_any_other(vecfleet: Vecflee
     eu.write("coach", "c-1", title="one")
     answer = vecfleet("audit", "pinecone@eu:brain", "--json").json
     assert [namespace["name"] for namespace in answer["index"]["namespaces"]] == ["coach"]
-    assert answer["next_steps"] == ["vecfleet plan creators pinecone@eu:brain --creator CREATOR"]
+    assert answer["next_steps"] == [
+        "vecfleet plan creators pinecone@eu:brain --creator CREATOR",
+        "vecfleet plan namespaces pinecone@eu:brain OLD=NEW",
+    ]
     # And so is the account as a whole, and each account by itself
     indexes = {
         account: {index["name"] for index in vecfleet("audit", account, "--json").json["indexes"]}

@@ -4,7 +4,7 @@ import pytest
 from redis import Redis
 from terminal import Brain, Vecfleet
 
-from orchestrator.doctor import breaks_sessions
+from orchestrator.doctor import breaks_sessions, lacking
 from orchestrator.ledger import leadership
 from orchestrator.ledger.database import Database
 
@@ -140,3 +140,10 @@ def test_nothing_is_set(vecfleet: Vecfleet, monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_a_pooler_in_transaction_mode_gives_itself_away(first: int, lent: int, again: int, broken: bool) -> None:
     assert breaks_sessions(first, lent, again) is broken
+
+
+def test_a_worker_that_started_without_an_account_is_named_with_it() -> None:
+    older = {"error": "no such command"}
+    answers = {"b@vm": ["eu"], "a@vm": [], "c@vm": ["eu", "us"], "d@vm": older}
+    assert lacking(["eu", "us"], answers) == {"a@vm": ["pinecone@eu", "pinecone@us"], "b@vm": ["pinecone@us"]}
+    assert lacking([], answers) == {}

@@ -41,14 +41,20 @@ def test_an_audit_lists_indexes_and_looks_into_one(vecfleet: Vecfleet, brain: Br
     assert (held["creator_ana_twin_coach"]["creator"], held["creator_ana_twin_coach"]["twin"]) == ("ana", "coach")
     assert found["index"]["unparsed"] == ["first", "second"]
     assert found["index"]["room"] == found["index"]["quota"] - 3
-    assert found["next_steps"] == ["vecfleet plan creators brain --creator CREATOR"]
+    assert found["next_steps"] == [
+        "vecfleet plan creators brain --creator CREATOR",
+        "vecfleet plan namespaces brain OLD=NEW",
+    ]
 
 
 def test_an_audit_as_text(vecfleet: Vecfleet, brain: Brain) -> None:
     said = vecfleet("audit", "brain").out
     assert "brain: 4 records in 2 namespaces" in said
     assert "2 names are no tenant's" in said
-    assert said.splitlines()[-1] == "next: vecfleet plan creators brain --creator CREATOR"
+    assert said.splitlines()[-2:] == [
+        "next: vecfleet plan creators brain --creator CREATOR",
+        "  or: vecfleet plan namespaces brain OLD=NEW",
+    ]
 
 
 def test_an_audit_writes_a_sample(vecfleet: Vecfleet, brain: Brain) -> None:

@@ -34,7 +34,8 @@ def test_every_recipe_takes_a_map_and_shows_what_it_makes_of_records(
 
 def test_a_plan_says_what_its_map_does_and_what_travels(vecfleet: Vecfleet, brain: Brain) -> None:
     shown = vecfleet("plan", "index", "brain", "mind", *MAP, "--out", "plan.yaml")
-    assert "what it makes of " in shown.out
+    assert "what it makes of 4 records, 3 shown:" in shown.out
+    assert "what it makes of 4 records:" in vecfleet("apply", "plan.yaml", "--dry-run").out
     for answer in (shown, vecfleet("show", "plan.yaml")):
         assert 'metadata: rename text → body · drop page · set env = "prod"' in answer.out
         assert "it can be taken back: `migrated_from` and `_vecfleet_map` travel in each record" in answer.out

@@ -43,8 +43,16 @@ def test_an_index_is_reached_by_the_private_endpoint_that_its_account_names(tmp_
 
 def test_without_a_file_there_are_none() -> None:
     assert connections(Settings(pinecone_connections=None)) == {}
-    with pytest.raises(BadInput, match="there is no account 'pinecone@eu' here; there are: none"):
+    with pytest.raises(BadInput, match="there is no account 'pinecone@eu' here; there are: none") as refused:
         Fleet(Settings(pinecone_connections=None)).store_named("pinecone@eu")
+    assert "PINECONE_CONNECTIONS is not set" in str(refused.value.next_step)
+
+
+def test_an_account_that_the_file_lacks_is_to_be_added_to_that_file(tmp_path: Path) -> None:
+    own = settings(tmp_path, f'[eu]\napi_key = "{KEY}"\n')
+    with pytest.raises(BadInput, match="there is no account 'pinecone@us' here; there are: pinecone@eu") as refused:
+        Fleet(own).store_named("pinecone@us")
+    assert refused.value.next_step == f"add [us] with its api_key to {tmp_path / 'accounts.toml'}"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])

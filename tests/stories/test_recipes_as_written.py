@@ -188,6 +188,13 @@ def test_another_account(open_world: OpenWorld, tmp_path: Path) -> None:
         worker = world.start().workers[-1]
         worker.wait_until(lambda: bool(world.fleet.celery.control.inspect(timeout=5).ping()), PATIENCE_S)
         reader = Reader(world, "another-account")
+        # (Which of a second file's accounts the worker does not know is said of that worker.)
+        held = accounts.read_text()
+        (tmp_path / "more.toml").write_text(f"{held}{held.replace('[eu]', '[us]')}")
+        (tmp_path / "more.toml").chmod(0o600)
+        told = reader.type(f"PINECONE_CONNECTIONS={tmp_path}/more.toml vecfleet doctor", ends_with=1)
+        assert "knows no account pinecone@eu, pinecone@us: jobs there pause" in told
+        (tmp_path / "more.toml").unlink()
         said = reader.type_next()
         assert "pinecone@eu: takes the key: digital-twin-brain" in said
         assert "24 equal · 0 different" in reader.type_next()

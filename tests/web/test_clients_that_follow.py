@@ -119,7 +119,9 @@ def test_each_process_of_a_client_names_itself_once() -> None:
 
 def test_status_says_who_obeys_the_freeze_and_who_is_to_be_stopped(table: JobTable, shop: Asking) -> None:
     applied(table, AT_ONCE)
-    assert seen(table).writers == "no client asks for the routes: nobody is kept from the sources but by you"
+    assert (
+        seen(table).writers == "frozen in name alone: no application follows the routes, so stop the writers yourself"
+    )
 
     shop.ask()
     shop.ask("web-1/18/cd")
@@ -130,7 +132,7 @@ def test_status_says_who_obeys_the_freeze_and_who_is_to_be_stopped(table: JobTab
     assert "an application that does not ask for the routes is for you to stop" in said
 
     quiet_for(table, 3_600)
-    assert "no client asks for the routes (the last one did 1 h 0 min ago)" in (seen(table).writers or "")
+    assert "no application follows the routes (the last one did 1 h 0 min ago)" in (seen(table).writers or "")
 
 
 def test_the_page_of_a_job_lists_the_clients_and_when_they_asked(

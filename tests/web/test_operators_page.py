@@ -283,6 +283,11 @@ def test_a_copy_is_finished_on_the_page(signed_in: Browser, verified: JobTable) 
     assert verified.job.state is JobState.FINISHED
     page = operator.get("/jobs/1").text
     assert "Both sides stay." in page and "Finish…" not in page
+    assert "no figures kept" in page and "no figures yet" not in page
+
+
+def test_who_put_a_plan_elsewhere_is_told_why_it_is_not_listed(signed_in: Browser) -> None:
+    assert "plans that <code>--out</code> put elsewhere are not listed" in signed_in("operator").get("/plans").text
 
 
 def test_a_clean_up_that_may_not_be_is_refused_in_the_guards_words(signed_in: Browser, verified: JobTable) -> None:
@@ -310,7 +315,10 @@ def test_what_a_guard_refuses_now_is_no_button_but_the_guards_own_words(signed_i
     # When all have, the soak time lasts: neither the one nor the other
     acts.cut_over(table.database, table.job_id, "ana", 100)
     assert_stopped(table, operator, {"cleanup": "Clean up…", "rollback": "Roll back…"})
-    assert "the soak time lasts until" in operator.get("/jobs/1").text
+    page = operator.get("/jobs/1").text
+    assert "the soak time lasts until" in page
+    # (Of shadow reads that the plan does not ask for, nothing is said.)
+    assert "Shadow reads" not in page
     # And who asks for the question all the same finds the words in place of the form
     asked = operator.get("/jobs/1/rollback").text
     assert "readers are cut over at 100 %" in asked and 'name="typed"' not in asked
@@ -333,6 +341,7 @@ def test_a_failed_batch_of_a_paused_job_is_run_again_once_it_is_resumed(signed_i
     with table.by_hand() as connection:
         connection.execute(sa.update(t.batch).values(state="parked", error_class="Conflict", error_text="locked"))
     page = signed_in("operator").get("/jobs/1").text
+    assert page.index('id="part-failed"') < page.index('id="part-figures"')
     assert "Retry: not now; a job that is paused has nothing to retry" in page
     assert re.search(r'disabled formaction="/jobs/1/retry" name="what" value="failed"', page)
     assert 'formaction="/jobs/1/resume"' in page

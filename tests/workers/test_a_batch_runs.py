@@ -1,5 +1,6 @@
 """The life of a batch in a worker: every error becomes a decision on record, and every wake-up may come twice."""
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -304,7 +305,9 @@ def test_a_worker_that_cannot_open_an_index_says_so(one: One, monkeypatch: pytes
     runner.run(one.process, wakeup.batch_id, wakeup.generation)
     assert one.table.row(wakeup.batch_id).state == BatchState.READY
     assert one.table.job.state is JobState.PAUSING
-    assert one.table.job.reason == "PINECONE_API_KEY is not set; set it where the worker starts"
+    reason = one.table.job.reason or ""
+    assert reason.startswith(f"worker process {os.getpid()} on ")
+    assert reason.endswith(": PINECONE_API_KEY is not set; set it where the worker starts")
 
 
 def test_a_poisoned_record_among_the_first_stops_neither_the_listing_nor_its_batch(
