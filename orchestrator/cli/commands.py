@@ -3,11 +3,12 @@
 import ast
 from collections.abc import Mapping
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from orchestrator.cli.examples import epilog
 from vecfleet import __version__
@@ -117,7 +118,23 @@ GROUPS = {
     "rehearse": "Try what must work before it has to.",
     "audit-log": "The record of what people did.",
 }
-_HELP_MARGIN = 6  # columns: the indent of a line, and the gap between a name and its sentence
+# The sections of a plan's options; those of one recipe alone stand before them.
+OPTIONS = {
+    "Which namespaces, and where the plan goes": ("namespace", "skip", "out", "ids"),
+    "Metadata": ("set_key", "drop", "rename_key", "map_file", "map_undo", "conflicts"),
+    "Writers, and when": ("writers", "max_passes", "window", "zone", "check_every_write", "exclusive"),
+    "What cannot go along as it is": ("collisions", "numbers"),
+    "Proof": ("verify", "query_sample", "query_top_k", "query_overlap"),
+    "Cut-over and clean-up": (
+        *("cut_over", "dwell_seconds", "shadow_share", "bad_step", "soak_seconds", "clean_up", "leave_alias"),
+    ),
+    "A new index": ("cloud", "region", "tag", "deletion_protection", "read_capacity", "schema_from", "monthly_queries"),
+    "Tenants": (
+        *("creator", "ownership", "list_file", "twin_key", "default", "unowned", "review_namespace", "lookup_key"),
+    ),
+    "Options": ("as_json", "help"),
+}
+_WHOLE = 1_000  # characters: no sentence is as long, so none is cut short
 # The emulator parses its own options.
 _HANDS_ON: dict[str, Any] = {
     "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -134,13 +151,37 @@ class InSections(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         names = self.list_commands(ctx)
         longest = max(map(len, names))
-        limit = formatter.width - longest - _HELP_MARGIN
         for title, section in SECTIONS.items():
             shown = [name for name in _first_words(section) if name in names]
             with formatter.section(title):
                 formatter.write_dl(
-                    [(name.ljust(longest), self.commands[name].get_short_help_str(limit)) for name in shown]
+                    [(name.ljust(longest), self.commands[name].get_short_help_str(_WHOLE)) for name in shown]
                 )
+
+
+class InOneList(TyperGroup):
+    """A group of commands, each with its whole first sentence."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, self.commands[name].get_short_help_str(_WHOLE)) for name in self.list_commands(ctx)]
+            )
+
+
+class OptionsInSections(TyperCommand):
+    """A command whose help lists the options by section, each in its order."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        params = {param.name: param for param in self.get_params(ctx)}
+        arguments = [name for name, param in params.items() if param.param_type_name == "argument"]
+        sections = {title: [name for name in names if name in params] for title, names in OPTIONS.items()}
+        own = [name for name in params if name not in {*arguments, *chain.from_iterable(sections.values())}]
+        for title, names in {"Arguments": arguments, "Of this recipe alone": own, **sections}.items():
+            records = [record for name in names if (record := params[name].get_help_record(ctx))]
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
 def _first_words(commands: Mapping[str, str]) -> list[str]:
@@ -156,9 +197,9 @@ def build(only: str | None = None) -> typer.Typer:
         group, _, name = words.rpartition(" ")
         module, _, function = where.partition(":")
         if group and group not in groups:
-            groups[group] = typer.Typer(help=GROUPS[group], no_args_is_help=True)
+            groups[group] = typer.Typer(cls=InOneList, help=GROUPS[group], no_args_is_help=True)
             app.add_typer(groups[group], name=group)
-        settings = _HANDS_ON if words == "emulator" else {}
+        settings = _HANDS_ON if words == "emulator" else {"cls": OptionsInSections} if group == "plan" else {}
         command = getattr(import_module(f"orchestrator.cli.{module}"), function)
         (groups[group] if group else app).command(name, epilog=epilog(words), **settings)(command)
     return app
@@ -171,7 +212,7 @@ def listing(group: str | None = None) -> typer.Typer:
     """
     app = _without_commands()
     if group is not None:
-        app.add_typer(within := typer.Typer(help=GROUPS[group], no_args_is_help=True), name=group)
+        app.add_typer(within := typer.Typer(cls=InOneList, help=GROUPS[group], no_args_is_help=True), name=group)
         for words, where in COMMANDS.items():
             if words.startswith(f"{group} "):
                 within.command(words.removeprefix(f"{group} "), help=_docstring(where))(_only_listed)

@@ -12,7 +12,7 @@ from reference import PLACE, commands, help_of, reference
 from typer.testing import CliRunner
 
 import orchestrator.cli
-from orchestrator.cli.commands import GROUPS, SECTIONS, build, listing
+from orchestrator.cli.commands import GROUPS, OPTIONS, SECTIONS, build, listing
 
 REPOSITORY = Path(orchestrator.cli.__path__[0]).parents[1]
 EXPECTED = {
@@ -105,6 +105,16 @@ def test_the_help_lists_each_command_once_in_the_section_where_a_person_looks_fo
     places = [said.index(f"\n{title}:\n") for title in SECTIONS]
     assert places == sorted(places)
     assert listed.index("audit") < listed.index("plan") < listed.index("apply") < listed.index("cleanup")
+    # And no sentence is cut short
+    assert "..." not in said.partition("\nBegin:")[2]
+
+
+def test_the_many_options_of_a_plan_stand_in_sections_and_each_of_them_in_one() -> None:
+    said = help_of("plan", "index")
+    titles = re.findall(r"^([A-Z][^:\n]*):$", said, re.MULTILINE)
+    assert titles == ["Arguments", *OPTIONS]
+    options = re.findall(r"^  (--[a-z-]+)", said, re.MULTILINE)
+    assert options[:3] == ["--namespace", "--skip", "--out"] and len(options) == len(set(options)) > 40
 
 
 def test_a_listing_that_loads_no_command_says_what_the_commands_do() -> None:
