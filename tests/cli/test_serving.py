@@ -19,7 +19,7 @@ from orchestrator.embedded.ports import free_port, listening
 from orchestrator.ledger import erasures
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts
-from tests.stories.launching import warm
+from tests.stories.launching import cold
 from vecfleet.errors import Unreachable
 from vecfleet.names import Tenant
 from vecfleet.tenancy import CachedRoutes, HttpRoutes, Rollout, erasing
@@ -35,7 +35,7 @@ PATIENCE_S = 120.0
 def address(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
     port = free_port()
     words = ("orchestrator", "serve", "--port", str(port))
-    process = warm("serve", *words, log=tmp_path / "serve.log", env={**os.environ, **environment}, port=port)
+    process = cold("serve", *words, log=tmp_path / "serve.log", env={**os.environ, **environment}, port=port)
     try:
         process.wait_until(lambda: listening(port), PATIENCE_S)
         yield f"http://127.0.0.1:{port}"

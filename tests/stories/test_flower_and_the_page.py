@@ -73,7 +73,7 @@ def test_a_job_leads_to_its_tasks_and_a_task_to_its_job(world: World, page: str,
     assert tasks(at, f"name:{name}1") == []
     # And each reads as a sentence, and says what it did
     assert {copy["kwargs"] for copy in copies} == {
-        f"job {job_id} · {namespace} · batch 1 of 1" for namespace in ("alma", "bruno")
+        f"job {job_id} · batch 1 of 1 · {namespace}" for namespace in ("alma", "bruno")
     }
     assert {copy["result"].split(", ")[0] for copy in copies} == {"copied 20", "copied 10"}
     # And each has a link to its batch on the operator's page

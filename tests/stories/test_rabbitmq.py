@@ -86,8 +86,11 @@ def test_a_full_rabbitmq_holds_up_no_dispatcher_and_the_job_goes_on_when_it_has_
     # Given a job half way
     plan = world.plan(SMALL)
     job_id = half_way(world, plan)
+    acts.pause(world.fleet.database, job_id, WHO)  # else it may be at its end before the disk is full
+    world.reaches(job_id, JobState.PAUSED)
     # When RabbitMQ's disk is full, and it blocks whoever sends
     rabbit.alarm()
+    acts.resume(world.fleet.database, job_id, WHO)
     # Then the job says that nobody can be woken, and so is told who wants to begin another
     world.until("it says so", lambda: "workers cannot be woken" in world.waits(job_id))
     with pytest.raises(Unreachable, match="the broker answers and takes nothing"):

@@ -21,7 +21,7 @@ from orchestrator.embedded.ports import free_port, listening
 from orchestrator.web import protocol
 from orchestrator.web.app import create
 from orchestrator.web.protocol import Impatient
-from tests.stories.launching import warm
+from tests.stories.launching import cold
 from tests.tenancy.conftest import SMALL, MakeIndex
 from vecfleet.settings import Settings
 from vecfleet.tenancy import PineconeDelphiClient
@@ -67,7 +67,7 @@ def process(
         "USE_DELPHI_NAMESPACES": "true",
     }
     words = ("orchestrator", "serve", "--port", str(port))
-    started = warm("serve", *words, log=tmp_path / "serve.log", env={**os.environ, **own}, port=port)
+    started = cold("serve", *words, log=tmp_path / "serve.log", env={**os.environ, **own}, port=port)
     try:
         started.wait_until(lambda: listening(port), PATIENCE_S)
         yield Served(f"http://127.0.0.1:{port}", port, TokenFile(tmp_path / FILE), started.pid)

@@ -21,7 +21,7 @@ from orchestrator.cli import serving
 from orchestrator.embedded.ports import free_port, listening
 from orchestrator.ledger.database import Database
 from orchestrator.web import app, applications
-from tests.stories.launching import warm
+from tests.stories.launching import cold
 from tests.tenancy.conftest import SMALL, MakeIndex
 from vecfleet.settings import Settings
 from vecfleet.tenancy import PineconeDelphiClient
@@ -198,7 +198,7 @@ def service(settings: Settings, folder: Path, *options: str) -> Iterator[int]:
         "OPERATOR_TOKEN": OPERATOR,
     }
     words = ("orchestrator", "serve", "--port", str(port), *options)
-    started = warm("serve", *words, log=folder / "serve.log", env={**os.environ, **own}, port=port)
+    started = cold("serve", *words, log=folder / "serve.log", env={**os.environ, **own}, port=port)
     try:
         started.wait_until(lambda: listening(port), PATIENCE_S)
         yield port
