@@ -292,8 +292,8 @@ def _named(fleet: Fleet) -> list[str]:
 
 
 def _known_accounts(control: Any) -> Mapping[str, Any]:
-    inspect = control.inspect(timeout=_WORKERS_ANSWER_WITHIN_S)
-    return inspect._request(ACCOUNTS) or {}
+    answers = control.broadcast(ACCOUNTS, reply=True, timeout=_WORKERS_ANSWER_WITHIN_S) or []
+    return {worker: answer for told in answers for worker, answer in told.items()}
 
 
 def lacking(named: Sequence[str], answers: Mapping[str, Any]) -> dict[str, list[str]]:
