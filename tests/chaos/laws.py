@@ -293,10 +293,14 @@ def _is_there(evidence: Evidence, namespace: str, id: str) -> bool:
 
 
 def not_as_it_was(
-    truth: Contents, after: Contents, left_out: frozenset[tuple[str, str]] = frozenset()
+    truth: Contents,
+    after: Contents,
+    left_out: frozenset[tuple[str, str]] = frozenset(),
+    lost: frozenset[tuple[str, str]] = frozenset(),
 ) -> Iterator[str]:
-    """After the way back every record is where it was, as it was."""
-    there, wanted = _faces(after), _faces(truth)
+    """After the way back every record is where it was, as it was. What the service lost may be gone, not altered."""
+    there = _faces(after)
+    wanted = {key: face for key, face in _faces(truth).items() if key in there or key not in lost}
     keys = (there.keys() | wanted.keys()) - left_out
     different = sorted(key for key in keys if there.get(key) != wanted.get(key))
     if different:

@@ -397,7 +397,8 @@ class Life:
         """The reverse plan brings back what the clean-up took away, as it was; the reverse of that takes it there."""
         if not self._reverse("a way back after the clean-up"):
             return
-        self.wrong += laws.not_as_it_was(self._truth(), self.witness.contents(), self.latecomer.places())
+        lost = self.strikes.lost_by_the_service(self.before)
+        self.wrong += laws.not_as_it_was(self._truth(), self.witness.contents(), self.latecomer.places(), lost)
         self.wrong += books.broken_books(self.fleet.sql, self.job_id)
         if self.schedule.and_forth and not self.wrong and self._reverse("a way back of the way back"):
             self.wrong += laws.not_there_again(self.after, self.witness.contents())

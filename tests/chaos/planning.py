@@ -18,13 +18,17 @@ from tests.chaos.model import MODEL
 from tests.chaos.schedule import Schedule
 from vecfleet.embedders.opening import look_up as look_up_model
 
+# A life's texts may be 40 kB each, which counts as 10 million tokens in all. They are to take seconds.
+_TOKENS_PER_MINUTE = 60_000_000.0
+
 
 def make_plan(case: Case, schedule: Schedule, fleet: ChaosFleet) -> Plan:
     """Made anew each time it is asked for: it says what the index holds then."""
     policies = {**case.policies, "metadata_map": case.map}
     if case.embeds:
         card = look_up_model(MODEL, fleet.parts.settings, case.dimension)
-        policies["embedding"] = Embedding(card=card, text="{text}")
+        quick = card.model_copy(update={"tokens_per_minute": _TOKENS_PER_MINUTE})
+        policies["embedding"] = Embedding(card=quick, text="{text}")
     if schedule.ending == "cleaned by policy":
         policies |= {"cut_over": "auto" if case.seed % 2 else "none", "clean_up": "auto"}
     common = Common(policies=Policies.model_validate(policies))

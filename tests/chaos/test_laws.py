@@ -133,6 +133,11 @@ def test_a_way_back_that_leaves_a_record_behind_is_noticed() -> None:
     name, id, _, _ = moved(evidence)
     short = {**evidence.truth, name: {one: rows for one, rows in evidence.truth[name].items() if one != id}}
     assert len(list(laws.not_as_it_was(evidence.truth, short))) == 1
+    # But what the service lost cannot come back
+    lost = frozenset({(name, id)})
+    assert list(laws.not_as_it_was(evidence.truth, short, lost=lost)) == []
+    other = {**evidence.truth, name: {**evidence.truth[name], id: replace(evidence.truth[name][id], metadata={})}}
+    assert len(list(laws.not_as_it_was(evidence.truth, other, lost=lost))) == 1
 
 
 def call(operation: str, namespace: str, at: float, *ids: str, status: int = 200, **other: object) -> dict[str, object]:
