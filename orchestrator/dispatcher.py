@@ -20,8 +20,9 @@ from celery import Celery
 from sqlalchemy.exc import OperationalError
 
 from orchestrator.core import deciding as d
+from orchestrator.core.budget import over_budget
 from orchestrator.core.deciding import JobSnapshot
-from orchestrator.core.guards import over_budget, proving
+from orchestrator.core.guards import proving
 from orchestrator.core.hooks import POLICY
 from orchestrator.core.model import Job, Wakeup
 from orchestrator.core.retrying import MAX_ATTEMPTS
@@ -315,7 +316,6 @@ def pronounce(connection: sa.Connection, job: Job) -> None:
 def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True) -> JobSnapshot:
     """Gather the facts that `decide` needs."""
     used = status.used(connection, job.id) if look_at_budget and job.state in JOB_WORKING else Usage()
-    rolling = job.state is JobState.ROLLING_BACK
     return JobSnapshot(
         job=job,
         policies=job.plan.policies,
@@ -329,7 +329,7 @@ def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True
         over_budget=over_budget(job.plan.estimate, job.budget_factor, used),
         landing=job.state is JobState.CANCELLING and batches.any_landing(connection, job.id),
         readers_moved=routes.any_moved(connection, job.id) if job.state in _READERS_MATTER else False,
-        roll_back=rollback.roll_back_progress(connection, job.id) if rolling else None,
+        roll_back=rollback.roll_back_progress(connection, job.id) if job.state is JobState.ROLLING_BACK else None,
         may_write=_may_write(connection, job),
     )
 

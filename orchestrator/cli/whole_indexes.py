@@ -18,7 +18,7 @@ from orchestrator.core.model import Job
 from orchestrator.core.states import JobState
 from orchestrator.core.two_persons import TwoPersons
 from orchestrator.core.wording import counted, in_namespaces
-from orchestrator.ledger import whole_indexes
+from orchestrator.ledger import route_table, whole_indexes
 from orchestrator.ledger.consents import Agreement
 from orchestrator.services import hooks as leave
 from orchestrator.services.erase import exporter
@@ -233,12 +233,14 @@ def _facts(parts: Fleet, index: str) -> list[Job]:
     with parts.database.begin() as connection:
         jobs = whole_indexes.read_by(connection, index)
         working = whole_indexes.live_on(connection, opened.info.host)
+        routed = route_table.leading_to(connection, opened.info.host, index)
     facts = DecommissionFacts(
         index=index,
         jobs=jobs,
         working=working,
         held={namespace.name: namespace.count for namespace in finding.everything(opened) if namespace.count},
         protected=store.protected(bare),
+        routed=routed,
         after=timedelta(days=parts.settings.decommission_after_days),
     )
     objections = against_decommission(facts, datetime.now(UTC))

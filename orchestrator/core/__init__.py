@@ -5,7 +5,8 @@ model       values read from the job table: job, move, target, lease
 freshness   how long a look must wait before a deletion may rest on it
 deciding    what a job does next
 retrying    what follows a failure: retry, split, park or pause
-guards      what stands against an irreversible step: caps, soak, verdicts, budget
+guards      what stands against an irreversible step: caps, soak, verdicts, routes
+budget      what a job may spend
 verdicts    what the evidence of a check means
 agreement   whether both sides answer the same queries alike
 quality     whether a new model answers as well as the plan asks

@@ -1,18 +1,19 @@
 """Objections to an irreversible step: pure functions from facts to sentences. An empty answer means go."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from shlex import quote
 
-from migrations.plan import LEVELS, Estimate, Level, Policies
+from migrations.findings import few
+from migrations.plan import LEVELS, Level, Policies
 from orchestrator.core.model import Job, Move, Target
 from orchestrator.core.states import CHECK_PASSED, JobState, MoveState
 from orchestrator.core.wording import being, counted, in_namespaces, parked_records_wait, would_stay_behind
+from vecfleet import names
 from vecfleet.errors import Objection
-from vecfleet.stores.base import Usage
 from vecfleet.tenancy import query_metrics
+from vecfleet.tenancy.routes import Route
 from vecfleet.tenancy.shadow_reads import Evidence
 
 # A verdict holds for its time. A day later a person should look again.
@@ -127,6 +128,7 @@ class CleanUpFacts:
     parked_batches: int
     claimed_elsewhere: Sequence[str]  # sources of this job that another live job reads or writes
     readers_moved: bool  # any reader, now or before
+    routed: Sequence[Route]  # routes of other jobs that lead to sources of this one
 
 
 def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[Objection]:
@@ -142,7 +144,7 @@ def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[Objection]:
         waiting.append(Objection("batches-parked", parked))
     objections += [reason for reason in waiting if reason != facts.job.reason]  # the job's own reason is shown already
     objections += [Objection("source-claimed", f"another live job works on {name}") for name in facts.claimed_elsewhere]
-    return objections
+    return objections + against_routes(facts.routed)
 
 
 def way_to_clean_up(facts: CleanUpFacts, now: datetime) -> str:
@@ -157,6 +159,8 @@ def way_to_clean_up(facts: CleanUpFacts, now: datetime) -> str:
         return f"vecfleet cutover {job.id} --percent 100"
     if not by_state and _against_verdicts(facts, now):
         return f"vecfleet verify {job.id} --watch"
+    if facts.routed:
+        return f"{leading_on(job.plan.source.typed)}; or keep both sides: `vecfleet finish {job.id}`"
     return f"vecfleet status {job.id}"
 
 
@@ -204,6 +208,24 @@ def against_proof(proof: Proof, policies: Policies, now: datetime) -> tuple[Obje
     return None
 
 
+def against_routes(routes: Sequence[Route]) -> list[Objection]:
+    """Object to the deletion of what published routes lead to: their tenants would find nothing there."""
+    if not routes:
+        return []
+    tenants = {names.build(route.creator, route.twin) for route in routes}
+    by = few({f"job {route.job}" for route in routes}, quoted=False)
+    led = f"{counted(len(tenants), 'tenant', 'tenants')} to what would be deleted: {few(tenants, quoted=False)}"
+    return [Objection("tenants-routed", f"routes of {by} lead {led}")]
+
+
+def leading_on(index: str) -> str:
+    """Return the step that leads tenants elsewhere, before what their routes lead to is deleted."""
+    return (
+        f"lead them elsewhere first: `vecfleet plan index {index} NEW --list FILE`, where FILE names creator and twin "
+        "of each namespace, then apply it and cut it over"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class DecommissionFacts:
     """Facts about an index right before it is deleted whole."""
@@ -213,6 +235,7 @@ class DecommissionFacts:
     working: Sequence[int]  # jobs that hold namespaces of it
     held: Mapping[str, int]  # namespace → records listed there now
     protected: bool
+    routed: Sequence[Route]  # routes that lead there
     after: timedelta
 
 
@@ -245,6 +268,7 @@ def against_decommission(facts: DecommissionFacts, now: datetime) -> list[tuple[
             (Objection("records-left", f"it still holds {in_namespaces(count, len(facts.held))}: {named}"),
              f"vecfleet audit {facts.index}; move them, or vecfleet wipe --index {facts.index} --export FOLDER")
         )  # fmt: skip
+    objections += [(reason, leading_on(facts.index)) for reason in against_routes(facts.routed)]
     if facts.protected:
         objections.append(
             (
@@ -365,36 +389,3 @@ def against_step(step: Step | None, to_percent: int, policies: Policies, now: da
         said = f"only {step.evidence.queries} queries were asked of both sides; {ENOUGH} are needed"
         objections.append(Objection("few-queries", said))
     return objections
-
-
-# Figures below these are not held against the estimate: minimum charges and retries dominate a small job.
-_SMALL_READ_UNITS = 5_000.0
-_SMALL_WRITE_UNITS = 50_000.0
-_SMALL_EGRESS_BYTES = 1_000_000_000
-
-
-SPENT = "the budget is used up"
-"""Start of the reason of a job that its budget paused."""
-
-
-def over_budget(estimate: Estimate, factor: float, used: Usage) -> str | None:
-    """Return the sentence for the operator, or None while every figure is within `factor` times its estimate."""
-    for name, spent, expected in _figures(estimate, used):
-        if spent > expected * factor:
-            return (
-                f"{SPENT}: {spent:,.0f} {name}, more than {factor:g} times the {expected:,.0f} expected; "
-                "raise it and resume"
-            )
-    return None
-
-
-def as_much_again(estimate: Estimate, used: Usage) -> int:
-    """Return the budget factor that lets a job spend as much again as it has spent."""
-    return math.ceil(2 * max(spent / expected for _, spent, expected in _figures(estimate, used)))
-
-
-def _figures(estimate: Estimate, used: Usage) -> Iterator[tuple[str, float, float]]:
-    """Yield each counted figure: its name, the amount spent, the amount expected."""
-    yield "read units", used.read_units, max(estimate.read_units, _SMALL_READ_UNITS)
-    yield "write units", used.write_units, max(estimate.write_units, _SMALL_WRITE_UNITS)
-    yield "bytes of egress", used.egress_bytes, max(estimate.egress_bytes, _SMALL_EGRESS_BYTES)

@@ -5,7 +5,8 @@ The terminal prints them as `next:`, `--json` as `next_steps`, the web page as i
 
 from datetime import datetime, timedelta
 
-from orchestrator.core.guards import against_proof, as_much_again, over_budget
+from orchestrator.core.budget import as_much_again, over_budget
+from orchestrator.core.guards import against_proof
 from orchestrator.core.hooks import holding, way_on
 from orchestrator.core.reading import JobRow, Reading
 from orchestrator.core.states import JOB_WORKING, CheckState, JobState

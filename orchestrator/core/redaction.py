@@ -17,6 +17,11 @@ _REST = r"[^\s\"'`,;:()\[\]{}<>]+"
 _BEFORE_IN_TASK, _AFTER_IN_TASK = r"(?<![\w-])j\d+\.", r"(?=\.[a-z]+\d+\.b\d+\.g\d+)"
 
 
+def pseudonym_of(erasure: int) -> str:
+    """Return what stands for a tenant in the job table once it is erased."""
+    return f"erased-{erasure}"
+
+
 class Traces:
     """One tenant's name, its places (index, namespace), and the pseudonym that replaces the name.
 
@@ -34,7 +39,7 @@ class Traces:
 
     @property
     def pseudonym(self) -> str:
-        return f"erased-{self.number}"
+        return pseudonym_of(self.number)
 
     def name(self, index: str, namespace: str) -> str:
         """Return the new name of a namespace: its own pseudonym if it was the tenant's, else its name."""

@@ -96,6 +96,7 @@ def insert_job(
 def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequence[str], role: str) -> None:
     """Claim namespaces for this job: one live job per target, and a source is no live job's target (or the reverse).
 
+    What another job cleans up is no source either: routes of this job could lead tenants there.
     Safe to repeat. The table lock makes the two checks and the insert one step for concurrent jobs.
     """
     namespaces = sorted({names.canonical(namespace) for namespace in namespaces})
@@ -110,7 +111,7 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
         # The same job counts too: no record routed by its owner may go to a namespace that the job will empty.
         .where(sa.or_(other.c.job_id != job_id, other.c.role != role))
         .where(other.c.namespace == sa.any_(sa.cast(namespaces, ARRAY(sa.Text))))
-        .where(sa.or_(other.c.role == "target", sa.literal(role) == "target"))
+        .where(sa.or_(other.c.role == "target", sa.literal(role) == "target", _cleans_up()))
         .order_by(other.c.namespace)
         .limit(5)
     ).all()
@@ -123,6 +124,11 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
         insert(t.claim).on_conflict_do_nothing(),
         [{"job_id": job_id, "index_host": host, "namespace": name, "role": role} for name in namespaces],
     )
+
+
+def _cleans_up() -> sa.ColumnElement[bool]:
+    """Say whether a job deletes its sources, or goes on with that once it is resumed."""
+    return sa.or_(t.job.c.state == JobState.CLEANING, t.job.c.resume_to == JobState.CLEANING)
 
 
 def lock_claims(connection: sa.Connection) -> None:

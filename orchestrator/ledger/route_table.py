@@ -1,25 +1,41 @@
-"""The routes of all jobs for applications: `vecfleet.tenancy.routes.RouteTable`, made from the job table."""
+"""The routes of all jobs for applications: `vecfleet.tenancy.routes.RouteTable`, made from the job table.
 
-from collections.abc import Iterable
+The same routes say what may not be deleted: a namespace to which a tenant is led (`leading_to`).
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from migrations.renaming import parsed
 from orchestrator.core.following import WITHOUT_CLIENTS
+from orchestrator.core.model import Job
+from orchestrator.core.redaction import pseudonym_of
 from orchestrator.core.states import CLEANING, JOB_ENDED, JobState, MoveState
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import among
 from orchestrator.ledger.jobs import index_of
+from vecfleet import names
 from vecfleet.tenancy.routes import Frozen, Route, RoutePlace, RouteTable
 
 _J, _R, _T, _M = t.job.c, t.route.c, t.target.c, t.move.c
 
-# Jobs in these states have no routes: their records are removed or were never proven.
+# Jobs in these states have no routes: their records are removed or were never proven. One that was given up within its
+# clean-up keeps its routes: a deletion of the old side was sent, or is about to be.
 _WITHOUT_ROUTES = (JobState.ROLLING_BACK, JobState.ROLLED_BACK, JobState.CANCELLED, JobState.CANCELLING)
 _CARDS = ("old", "card")
 _Model = tuple[str | None, int | None]
-_TAKEN_BACK = (JobState.CUT_OVER, JobState.CLEANING, JobState.CLEANED)
+
+
+@dataclass(frozen=True, slots=True)
+class _WayBack:
+    """A reverse job whose readers are all back, and the namespaces to which its records went back."""
+
+    job: int
+    to: frozenset[str]
 
 
 def read(connection: sa.Connection) -> RouteTable:
@@ -30,26 +46,10 @@ def read(connection: sa.Connection) -> RouteTable:
     old side. If a plan stops the writers, its sources are frozen while its job lives. The switch to
     tenants' namespaces is made once a job with routes of tenants is cut over.
     """
-    jobs = connection.execute(
-        sa.select(_J.id, _J.state, _J.plan, _J.cut_over_percent, _cleaned().label("cleaned"))
-        .where(_J.state.not_in(_WITHOUT_ROUTES), sa.or_(_J.state != JobState.FINISHED, _J.cut_over_percent > 0))
-        .order_by(_J.id)
-    ).all()
-    live = {job.id: job for job in jobs}
-    cleaned = {job.id for job in jobs if job.cleaned}
-    places, back = _old_places(connection), _taken_back(connection)
-    rows = [row for row in _routes(connection) if row.job_id in live and row.creator]
-    dual = {job.id for job in jobs if job.plan["policies"].get("writers") == "dual" and job.state != JobState.FINISHED}
-    planned = [row for row in _planned(connection, dual) if row.job_id in live]
-    models = {job.id: _models(job.plan) for job in jobs}
-    by_tenant = {
-        (row.creator, row.twin): _route(
-            row, places.get((row.job_id, row.new_namespace), ()), cleaned, back, dual, models[row.job_id]
-        )
-        for row in sorted([*planned, *rows], key=lambda row: row.job_id)  # a job's own routes after its planned ones
-    }
-    moving = {row.job_id for row in rows}
-    waiting = any(job.id not in moving and _regroups(job.plan) for job in jobs)
+    jobs = _with_routes(connection)
+    by_tenant = {(route.creator, route.twin): route for route in _published(connection, jobs)}
+    moving = set(connection.execute(sa.select(_R.job_id).where(_R.creator != "").distinct()).scalars())
+    waiting = any(job.id not in moving and job.state not in _WITHOUT_ROUTES and _regroups(job.plan) for job in jobs)
     begun = any(job.cut_over_percent and job.id in moving for job in jobs) and not waiting
     return RouteTable(
         routes=tuple(by_tenant[tenant] for tenant in sorted(by_tenant, key=lambda pair: (pair[0], pair[1] or ""))),
@@ -59,6 +59,78 @@ def read(connection: sa.Connection) -> RouteTable:
         frozen=_frozen(connection),
         shadow_share=max((job.plan["policies"].get("shadow_share", 0.0) for job in jobs), default=0.0),
     )
+
+
+def leading_to(
+    connection: sa.Connection,
+    host: str,
+    index: str,
+    namespaces: Collection[str] | None = None,
+    *,
+    but: Job | None = None,
+) -> list[Route]:
+    """Return the routes that lead tenants to these namespaces of an index; None: to any of its namespaces.
+
+    Of a tenant's routes the youngest job's counts, and beside it each that would count again if a live job was given
+    up. `but`: its own routes and those that it takes back move with it, so they outdo older ones and are no answer.
+    Clients know an index by its full name, jobs by its host: either one means it.
+    """
+    jobs = _with_routes(connection)
+    hosts = {job.id: (job.old_host, job.new_host) for job in jobs}
+    outdo = {job.id for job in jobs if job.state in JOB_ENDED}
+    erased = {pseudonym_of(number) for number in connection.execute(sa.select(t.erasure.c.id)).scalars()}
+    wanted = None if namespaces is None else {names.canonical(name) for name in namespaces}
+
+    def is_meant(place: RoutePlace, at: str) -> bool:
+        is_there = host == at or index == place.index
+        return is_there and (wanted is None or names.canonical(place.namespace) in wanted)
+
+    leading, outdone = [], set[tuple[str, str | None]]()
+    for route in reversed(_published(connection, jobs)):
+        tenant, (old_host, new_host) = (route.creator, route.twin), hosts[route.job or 0]
+        if tenant in outdone or route.creator in erased:
+            continue
+        moved, both = route.cleaned or route.side == "new" or not route.old, route.dual and not route.cleaned
+        leads = (moved or both) and is_meant(route.new, new_host)
+        leads |= (not moved or both) and any(is_meant(place, old_host) for place in route.old)
+        own = but is not None and (route.job == but.id or (leads and _goes_back(route, but.plan.takes_back)))
+        if own or route.job in outdo:
+            outdone.add(tenant)
+        if leads and not own:
+            leading.append(route)
+    return leading
+
+
+def _goes_back(route: Route, to: Collection[str]) -> bool:
+    """Say whether a reverse job takes this route's records back, and not only others that came to the same place."""
+    return bool(to) and {place.namespace for place in route.old} <= set(to)
+
+
+def _with_routes(connection: sa.Connection) -> Sequence[Any]:
+    """Return the jobs that have routes, oldest first."""
+    hosts = (_J.source["host"].astext.label("old_host"), _J.target["host"].astext.label("new_host"))
+    given_up = _J.state.in_((JobState.CANCELLED, JobState.CANCELLING))
+    return connection.execute(
+        sa.select(_J.id, _J.state, _J.plan, _J.cut_over_percent, _cleaned().label("cleaned"), *hosts)
+        .where(sa.or_(_J.state.not_in(_WITHOUT_ROUTES), sa.and_(given_up, _cleaned())))
+        .where(sa.or_(_J.state != JobState.FINISHED, _J.cut_over_percent > 0))
+        .order_by(_J.id)
+    ).all()
+
+
+def _published(connection: sa.Connection, jobs: Sequence[Any]) -> list[Route]:
+    """Return the routes of these jobs, the oldest job's first: of a tenant's routes the last one counts."""
+    live = {job.id: job for job in jobs}
+    cleaned = {job.id for job in jobs if job.cleaned}
+    places, back = _old_places(connection), _taken_back(connection)
+    rows = [row for row in _routes(connection) if row.job_id in live and row.creator]
+    dual = {job.id for job in jobs if job.plan["policies"].get("writers") == "dual" and job.state != JobState.FINISHED}
+    planned = [row for row in _planned(connection, dual) if row.job_id in live]
+    models = {job.id: _models(job.plan) for job in jobs}
+    return [
+        _route(row, places.get((row.job_id, row.new_namespace), ()), cleaned, back, dual, models[row.job_id])
+        for row in sorted([*planned, *rows], key=lambda row: row.job_id)  # a job's own routes after its planned ones
+    ]
 
 
 def _models(plan: dict[str, Any]) -> tuple[_Model, _Model]:
@@ -156,29 +228,40 @@ def _old_places(connection: sa.Connection) -> dict[tuple[int, str], tuple[tuple[
     return places
 
 
-def _taken_back(connection: sa.Connection) -> dict[tuple[str, str], int]:
-    """Return (index, namespace) → the reverse job that took its records back, once all its readers are back."""
-    named = _named(sa.func.jsonb_array_length(_J.plan["takes_back"]) > 0, _J.state.in_(_TAKEN_BACK))
+def _taken_back(connection: sa.Connection) -> dict[tuple[str, str], list[_WayBack]]:
+    """Return (index, namespace) → the reverse jobs that took its records back, once all their readers are back.
+
+    They are once they were moved, and once a deletion was sent: they stay there, however the job ends.
+    """
+    moved = sa.and_(_J.cut_over_percent == 100, _J.state.not_in(_WITHOUT_ROUTES))
+    named = _named(sa.func.jsonb_array_length(_J.plan["takes_back"]) > 0, sa.or_(moved, _cleaned()))
+    reverse = connection.execute(sa.select(_J.id, _J.plan["takes_back"].label("to")).join(named, named.c.id == _J.id))
+    ways = {row.id: _WayBack(row.id, frozenset(row.to)) for row in reverse}
     rows = connection.execute(sa.select(named.c.id, named.c.old_index, _M.source).join(t.move, _M.job_id == named.c.id))
-    return {(row.old_index, row.source): row.id for row in rows}
+    back: dict[tuple[str, str], list[_WayBack]] = {}
+    for row in rows:
+        back.setdefault((row.old_index, row.source), []).append(ways[row.id])
+    return back
 
 
 def _route(
     row: sa.Row[Any],
-    old: Iterable[tuple[str, bool]],
+    old: Sequence[tuple[str, bool]],
     cleaned: set[int],
-    back: dict[tuple[str, str], int],
+    back: dict[tuple[str, str], list[_WayBack]],
     dual: set[int],
     models: tuple[_Model, _Model],
 ) -> Route:
-    returned = back.get((row.new_index, row.new_namespace), 0) > row.job_id
-    return Route(
+    route = Route(
         creator=row.creator,
         twin=row.twin,
         old=tuple(RoutePlace(source, row.old_index, shared, *models[0]) for source, shared in old),
         new=RoutePlace(row.new_namespace, row.new_index, False, *models[1]),
-        side="old" if returned else row.side,
-        cleaned=row.job_id in cleaned and not returned,
-        dual=row.job_id in dual and not returned,
+        side=row.side,
+        cleaned=row.job_id in cleaned,
+        dual=row.job_id in dual,
         job=row.job_id,
     )
+    ways = back.get((row.new_index, row.new_namespace), ())
+    returned = any(way.job > row.job_id and _goes_back(route, way.to) for way in ways)
+    return replace(route, side="old", cleaned=False, dual=False) if returned else route

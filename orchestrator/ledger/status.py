@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from migrations.plan import Estimate, Policies
-from orchestrator.core import guards
+from orchestrator.core.budget import SPENT
 from orchestrator.core.guards import Proof
 from orchestrator.core.model import Move, RecordCounts
 from orchestrator.core.reading import JobRow, Reading, Totals, Waiting
@@ -85,7 +85,7 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
         reasons=reasons[:_GROUPS],
         more_reasons=len(reasons[_GROUPS:]),
         clients=clients.groups(connection) if job.state not in JOB_ENDED else (),
-        spent=used(connection, job_id) if (job.reason or "").startswith(guards.SPENT) else None,
+        spent=used(connection, job_id) if (job.reason or "").startswith(SPENT) else None,
     )
 
 

@@ -5,9 +5,10 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from migrations.plan import IndexRef, Plan
+from orchestrator.core.guards import against_routes, leading_on
 from orchestrator.core.model import Job
 from orchestrator.core.states import JOB_ENDED
-from orchestrator.ledger import audit, jobs
+from orchestrator.ledger import audit, jobs, route_table
 from orchestrator.ledger import tables as t
 from vecfleet.connections import PINECONE
 from vecfleet.errors import Refused
@@ -26,7 +27,10 @@ def live_on(connection: sa.Connection, host: str) -> list[int]:
 
 
 def require_unused(connection: sa.Connection, index: str, host: str) -> None:
-    """Raise Refused if a live job uses the index. No other job claims a part of it until the transaction ends."""
+    """Raise Refused if a live job uses the index, or routes lead there.
+
+    No other job claims a part of it until the transaction ends, and without a claim no job leads tenants there.
+    """
     jobs.lock_claims(connection)
     busy = live_on(connection, host)
     if busy:
@@ -35,6 +39,9 @@ def require_unused(connection: sa.Connection, index: str, host: str) -> None:
             code="index-at-work",
             next_step=f"end it first: vecfleet status {busy[0]}",
         )
+    objections = against_routes(route_table.leading_to(connection, host, index))
+    if objections:
+        raise Refused(objections=objections, next_step=leading_on(index))
 
 
 def require_staying(connection: sa.Connection, plan: Plan) -> None:

@@ -243,6 +243,7 @@ def clean_up(database: Database, job_id: int, who: str, *, by_ids: bool) -> None
 
 
 def clean_up_in(connection: sa.Connection, job: Job, *, by_ids: bool, who: str) -> None:
+    jobs.lock_claims(connection)  # from here on no other job takes a source of this one, and leads tenants there
     refusals.clean_up(connection, job)
     step = f"vecfleet cleanup {job.id}"
     agreed = hooks.require_two(connection, TwoPersons.CLEAN_UP, str(job.id), who, step, job.id)

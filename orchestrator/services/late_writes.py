@@ -7,6 +7,7 @@ from orchestrator.core.states import JobState
 from orchestrator.core.wording import counted
 from orchestrator.ledger import audit, batches, jobs, moves, rollback
 from orchestrator.ledger.database import Database
+from orchestrator.services import refusals
 from orchestrator.services.acts import claim_again
 from vecfleet.errors import Refused
 
@@ -19,7 +20,7 @@ def note_late_write(database: Database, lease: Lease, target_ids: Sequence[int])
     can tell it from an application's. The worker itself calls this, because it alone knows of the write.
 
     If it dies before the first commit, the write stays until the next check. If it dies between the two commits, the
-    write is on record but not undone. Raises Refused if another job has the namespaces.
+    write is on record but not undone. Raises Refused if another job has the namespaces, or leads tenants there.
     """
     with database.begin() as connection:
         job = jobs.get(connection, lease.job_id, lock=True)  # before the targets, as the dispatcher locks them
@@ -71,6 +72,7 @@ def _take_back(database: Database, lease: Lease, target_ids: Sequence[int]) -> N
             )
         rollback.take_back(connection, lease, target_ids)
         if job.state is JobState.ROLLED_BACK:
+            refusals.require_unrouted_targets(connection, job)
             claim_again(connection, job)
             jobs.advance(connection, job.id, job.state, JobState.ROLLING_BACK, reason="a late write is taken back")
         audit.note(connection, "fleet", "take back", job.id, batch=lease.id, targets=list(target_ids))

@@ -18,8 +18,10 @@ from orchestrator.core.guards import (
     against_empty,
     against_landing,
     against_proof,
+    against_routes,
     against_state,
     against_step,
+    leading_on,
     proving,
     reaches,
     way_to_clean_up,
@@ -36,7 +38,8 @@ from orchestrator.core.states import (
     MoveState,
 )
 from orchestrator.core.wording import being
-from orchestrator.ledger import batches, checks, cleanup, jobs, moves, parked, rollout, routes
+from orchestrator.ledger import batches, checks, cleanup, jobs, moves, parked, rollout, route_table, routes
+from vecfleet.connections import full_name
 from vecfleet.errors import Objection, Refused
 from vecfleet.stores.documents import Layout
 from vecfleet.tenancy.routes import share_of
@@ -213,15 +216,18 @@ def reverse(connection: sa.Connection, job: Job) -> None:
 def clean_up(connection: sa.Connection, job: Job) -> None:
     """Raise Refused with every objection to a clean-up, and the command that removes the first one."""
     left = set(checks.targets_of_moves(connection, job.id, NOT_CLEANED))
+    every = moves.of_job(connection, job.id)
+    sources, index = [move.source for move in every], full_name(job.plan.source.store, job.source.name)
     facts = CleanUpFacts(
         job=job,
         policies=proving(job),
-        moves=moves.of_job(connection, job.id),
+        moves=every,
         targets=[target for target in moves.targets_of_job(connection, job.id) if target.id in left],
         undecided=parked.undecided(connection, job.id),
         parked_batches=sum(1 for batch in parked.batches(connection, job.id)),
         claimed_elsewhere=jobs.claimed_elsewhere(connection, job),
         readers_moved=routes.any_moved(connection, job.id),
+        routed=route_table.leading_to(connection, job.source.host, index, sources, but=job),
     )
     at = now(connection)
     objections = against_clean_up(facts, at)
@@ -269,6 +275,17 @@ def roll_back(connection: sa.Connection, job: Job) -> None:
             next_step="try again in a minute",
         )
     _require_landed(connection, job)
+    require_unrouted_targets(connection, job)
+
+
+def require_unrouted_targets(connection: sa.Connection, job: Job) -> None:
+    """Refuse to remove what the job wrote where routes of a younger job lead: those tenants read it there."""
+    index = full_name(job.plan.target.store, job.target.name)
+    targets = [target.namespace for target in moves.targets_of_job(connection, job.id)]
+    leading = route_table.leading_to(connection, job.target.host, index, targets, but=job)
+    objections = against_routes([route for route in leading if (route.job or 0) > job.id])
+    if objections:
+        raise Refused(objections=objections, next_step=f"{leading_on(index)}; or leave what job {job.id} wrote there")
 
 
 def cleaned_any(connection: sa.Connection, job: Job) -> bool:

@@ -365,6 +365,25 @@ def test_where_a_clean_up_needs_two_persons_a_whole_index_does(
     assert [tuple(act) for act in acts[-2:]] == [("ben", "agree as the second person"), ("ben", command)]
 
 
+@pytest.mark.parametrize("command", WHOLE)
+def test_an_index_to_which_a_route_leads_is_neither_emptied_nor_deleted(
+    vecfleet: Vecfleet, brain: Brain, moved: JobTable, command: str
+) -> None:
+    # Given a tenant whose records a job that is over brought there
+    old = {"old_index": "an older one", "old_namespaces": ["s"]}
+    new = {"new_index": {"wipe": "brain", "decommission": OLD}[command], "new_namespace": "creator_ana_twin_coach"}
+    with moved.begin() as connection:
+        route = sa.insert(t.route).values(job_id=moved.job_id, creator="ana", twin="coach", side="new", **old, **new)
+        connection.execute(route)
+
+    answer = vecfleet(*WHOLE[command])
+
+    assert answer.code == 3
+    assert "routes of job 1 lead 1 tenant to what would be deleted: creator_ana_twin_coach" in answer.err
+    assert f"`vecfleet plan index {new['new_index']} NEW --list FILE`" in answer.err
+    assert there(brain) and brain.store.open(brain.store.describe("brain")).list_ids("first").ids
+
+
 def test_a_wipe_does_not_get_round_the_hook_before_a_clean_up(
     vecfleet: Vecfleet, brain: Brain, database: Database
 ) -> None:

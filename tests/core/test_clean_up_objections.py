@@ -10,6 +10,7 @@ from snapshots import HOUR, JOB, MOVE, NOW, TARGET
 from migrations.plan import Policies
 from orchestrator.core.guards import CleanUpFacts, against_clean_up, way_to_clean_up
 from orchestrator.core.states import JobState, MoveState
+from vecfleet.tenancy.routes import Route, RoutePlace
 
 READY = CleanUpFacts(
     job=replace(JOB, state=JobState.CUT_OVER, cut_over_percent=100, cut_over_at=NOW - 25 * HOUR),
@@ -20,7 +21,9 @@ READY = CleanUpFacts(
     parked_batches=0,
     claimed_elsewhere=[],
     readers_moved=True,
+    routed=[],
 )
+LED = [Route("ana", RoutePlace("s"), twin=twin, side="new", job=7) for twin in ("coach", "diary")]
 
 
 def with_job(**values: Any) -> CleanUpFacts:
@@ -96,6 +99,11 @@ def test_where_everything_is_proven_and_soaked_nothing_stands_against_it() -> No
         (replace(READY, undecided=1), "records-parked", "1 parked record waits for a decision"),
         (replace(READY, parked_batches=2), "batches-parked", "2 batches are parked"),
         (replace(READY, claimed_elsewhere=["s"]), "source-claimed", "another live job works on s"),
+        (
+            replace(READY, routed=LED),
+            "tenants-routed",
+            "routes of job 7 lead 2 tenants to what would be deleted: creator_ana_twin_coach, creator_ana_twin_diary",
+        ),
     ],
 )
 def test_each_objection_alone_is_enough(facts: CleanUpFacts, code: str, says: str) -> None:
@@ -119,6 +127,11 @@ def test_each_objection_alone_is_enough(facts: CleanUpFacts, code: str, says: st
 def test_a_refusal_names_the_command_that_takes_the_first_objection_away(facts: CleanUpFacts, command: str) -> None:
     assert against_clean_up(facts, NOW)
     assert way_to_clean_up(facts, NOW) == command
+
+
+def test_who_is_led_there_by_a_route_is_led_elsewhere_first() -> None:
+    way = way_to_clean_up(replace(READY, routed=LED), NOW)
+    assert "`vecfleet plan index digital-twin-brain NEW --list FILE`" in way and "`vecfleet finish 1`" in way
 
 
 def test_all_objections_are_told_at_once() -> None:

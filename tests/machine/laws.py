@@ -9,11 +9,12 @@ from tests.machine.acting import Worker
 from tests.machine.lagging import LaggingIndex
 from tests.machine.people import Application, Strangers
 from vecfleet.records import Record
+from vecfleet.tenancy.routes import RouteTable
 
 # In which a job may stay for good: it has ended, or waits for a person.
 AT_REST = (
-    *(JobState.CLEANED, JobState.ROLLED_BACK, JobState.CANCELLED, JobState.VERIFIED, JobState.CUT_OVER),
-    *(JobState.NEEDS_ATTENTION, JobState.PAUSED),
+    *(JobState.CLEANED, JobState.FINISHED, JobState.ROLLED_BACK, JobState.CANCELLED),
+    *(JobState.VERIFIED, JobState.CUT_OVER, JobState.NEEDS_ATTENTION, JobState.PAUSED),
 )
 PROOF_KEEPS_S = 15 * 60.0  # as docs/guarantees.md says of a source that is deleted whole
 # Of the batch that deletes from this source: seconds since 1970, and the age of its oldest reading.
@@ -39,12 +40,17 @@ class Loss:
 
 @dataclass
 class Laws:
-    """The laws of one life. `expected` tells what the plan makes of a record of a source in its target."""
+    """The laws of one life.
+
+    `expected` tells what the plan makes of a record of a source in its target, `routes` what applications are told.
+    """
 
     index: LaggingIndex
     application: Application
     strangers: Strangers
     expected: Callable[[str, Record, str], Record]
+    routes: Callable[[], RouteTable]
+    applied_at: dict[int, float] = field(default_factory=dict)  # by job
     erased: set[str] = field(default_factory=set)  # creators whose certificate is written
     losses: list[Loss] = field(default_factory=list)
     _unanswered: dict[str, set[str]] = field(default_factory=dict)
@@ -153,6 +159,7 @@ class Laws:
 
     def hold(self) -> None:
         self.nothing_is_lost()
+        self.routes_lead_to_records()
         self.erased_is_nowhere()
         self.nothing_late_is_claimed()
 
@@ -170,6 +177,31 @@ class Laws:
                 f"{source}/{name} is nowhere in its newest version: {source} holds {_said(here)}, "
                 f"{target} {_said(there)}"
             )
+
+    def routes_lead_to_records(self) -> None:
+        """Where a published route leads, its tenant's records are: those from before its job, and those written there.
+
+        Not asked after lost commits: routes are as old as the table then.
+        """
+        if self.losses:
+            return
+        left_behind = {name for (name,) in self.index.clock.sql("SELECT record_id FROM parked_record")}
+        for route in self.routes().routes:
+            moved, old = route.cleaned or route.side == "new", {place.namespace for place in route.old}
+            led = {route.new.namespace} if moved else old
+            found = {name for namespace in led for name in self.index.truth(namespace)}
+            began = self.applied_at.get(route.job or 0, 0.0)
+            for (source, name), newest in self.application.newest.items():
+                if newest.record is None or source not in old or name in found | left_behind:
+                    continue
+                target = self.application.target_of(source, newest.record)
+                if target != route.new.namespace or any(self.strangers.touched(at, name) for at in (source, target)):
+                    continue
+                is_there = newest.new_side or newest.at <= began if moved else newest.old_side
+                assert not is_there, (
+                    f"a route of job {route.job} leads {route.creator}'s {route.twin} to {', '.join(sorted(led))}, "
+                    f"where {name} is not any more"
+                )
 
     def erased_is_nowhere(self) -> None:
         for creator in self.erased:

@@ -15,7 +15,8 @@ from orchestrator.core.freshness import Waits
 from orchestrator.core.model import Wakeup
 from orchestrator.core.states import JOB_ENDED, BatchState, JobState
 from orchestrator.dispatcher import Dispatcher
-from orchestrator.ledger import batches
+from orchestrator.ledger import batches, route_table
+from orchestrator.ledger.database import Database
 from orchestrator.queue import make_app
 from orchestrator.services.erase import JobTableBooks
 from orchestrator.services.lost_commits import Remembered
@@ -34,6 +35,7 @@ from vecfleet.stores.base import Limits
 from vecfleet.stores.parquet import ParquetStore
 from vecfleet.tenancy import erasing
 from vecfleet.tenancy.erasing import erase
+from vecfleet.tenancy.routes import RouteTable
 
 FRESHNESS_S, LAG_S, DEADLINE_S, LEASE_S, STALE_S = 60.0, 50.0, 20.0, 120.0, 30.0
 # More than any life here needs, each a tick, all that is due, and a while.
@@ -78,7 +80,7 @@ class Life:
         world.process._indexes.clear()
         self.application = Application(self.index, writers, STALE_S, target_of=target_of)
         self.strangers = Strangers(self.index)
-        self.laws = Laws(self.index, self.application, self.strangers, enriched)
+        self.laws = Laws(self.index, self.application, self.strangers, enriched, self._routes)
         self.table = JobTable(world.database)
         self.jobs: list[int] = []
         self.frozen: list[Worker] = []
@@ -128,6 +130,7 @@ class Life:
             self.table.job_id = before
             raise
         self.jobs.append(self.table.job_id)
+        self.laws.applied_at[self.table.job_id] = self.world.clock.monotonic()
         self.application.started = True
         self._state, self.passes_began = None, {}
         self.index.story.tell(f"job {self.number} is applied")
@@ -239,6 +242,11 @@ class Life:
             if job.state is JobState.VERIFIED and job.plan.policies.writers == "delta":
                 self.laws.two_passes_are_true(self.passes_began[job.passes - 1])
         return job.state
+
+    def _routes(self) -> RouteTable:
+        """As applications read them: at no worker's gate."""
+        with Database.begin(self.world.database) as connection:
+            return route_table.read(connection)
 
     def _looks(self, dispatcher: Dispatcher) -> None:
         """As at each tick of a dispatcher that leads."""

@@ -21,6 +21,7 @@ def ask(database: Database, job: int, what: str) -> str | None:
         "pause": lambda: acts.pause(database, job, "ana"),
         "resume": lambda: acts.resume(database, job, "ana"),
         "cancel": lambda: acts.cancel(database, job, "ana"),
+        "finish": lambda: acts.finish(database, job, "ana"),
         "verify": lambda: acts.verify(database, job, "ana"),
         "retry": lambda: acts.retry(database, job, "ana", "all"),
         "pass": lambda: acts.another_pass(database, job, "ana"),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from job_table import plan_of, planned
 
 from migrations.estimating import Prices
+from migrations.plan import PlannedMove
 from migrations.reversing import plan_reverse
 from orchestrator.core.states import JobState
 from orchestrator.ledger import erased_ids
@@ -333,6 +334,38 @@ def _goes_on_after_lost_commits(life: Life) -> None:
     life.passes(LEASE_S + LAG_S)
     life.asks("resume")
     life.until(JobState.VERIFIED)
+
+
+def _leads_its_tenant(life: Life, **policies: object) -> None:
+    """A job moves the tenant's readers, and is over."""
+    life.applies(ALMA, cut_over="operator", soak_seconds=0, **policies)
+    _cut_over(life)
+    _asks_until_granted(life, "finish")
+
+
+def is_copied_on_without_its_tenant(life: Life) -> None:
+    """A plan that names no tenant copies a namespace to which one is led, and somebody cleans up after it."""
+    life.holds(ALMA, "a", "b")
+    life.settles()
+    _leads_its_tenant(life)
+    life.apply(
+        plan_of(PlannedMove(source="creator_ana_twin_alma", records=2, to="copy"), cut_over="none", enrich=False)
+    )
+    _cleaned(life)
+
+
+def is_rolled_back_though_another_job_leads_its_tenant_there(life: Life) -> None:
+    """A second job finds all records at the target and leads the tenant there; then the first one is rolled back."""
+    life.holds(ALMA, "a", "b")
+    life.settles()
+    life.applies(ALMA)
+    life.until(JobState.VERIFIED)
+    _asks_until_granted(life, "finish")
+    _leads_its_tenant(life, collisions="identical")
+    life.jobs.reverse()
+    life.tick()
+    life.asks("roll back")
+    life.ends()
 
 
 def is_wiped_right_after_a_write(life: Life) -> None:

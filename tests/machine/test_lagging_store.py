@@ -19,12 +19,12 @@ from hypothesis.stateful import run_state_machine_as_test
 from migrations import enriching
 from orchestrator import dispatcher
 from orchestrator.cli import whole_indexes
-from orchestrator.core import deciding
+from orchestrator.core import deciding, guards
 from orchestrator.core.guards import missing_cap
 from orchestrator.core.model import Deletion
 from orchestrator.ledger import cleanup, copies, deletions, erasures
 from orchestrator.ledger import tables as t
-from orchestrator.services import acts
+from orchestrator.services import acts, refusals
 from tests.machine import scripts
 from tests.machine.acting import Clock
 from tests.machine.anything import Anything
@@ -242,6 +242,12 @@ SAFEGUARDS = {
     ),
     "a certificate waits until reads show the last copy": Safeguard(
         scripts.is_copied_and_erased, ((erasures, "_last_landing", lambda *_: None),), fresh=(ALMA,)
+    ),
+    "what a route leads to is not cleaned up": Safeguard(
+        scripts.is_copied_on_without_its_tenant, ((guards, "against_routes", lambda _: []),)
+    ),
+    "what a route leads to is not rolled back": Safeguard(
+        scripts.is_rolled_back_though_another_job_leads_its_tenant_there, ((refusals, "against_routes", lambda _: []),)
     ),
     "lost commits are noticed": Safeguard(
         scripts.is_put_back_before_its_cut_over, ((dispatcher, "lost", lambda *_: None),), fresh=(*TARGETS, ALMA)
