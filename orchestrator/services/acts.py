@@ -277,12 +277,16 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
 
 
 def claim_again(connection: sa.Connection, job: Job) -> None:
-    """Claim the namespaces again that an ended job gave up, to roll it back. Raises Refused if one is taken."""
+    """Claim the namespaces again that an ended job gave up, to roll it back.
+
+    Raises Refused if one is taken, or if a younger job leads tenants there: with the claims nobody else can any more.
+    """
     sources = [move.source for move in moves.of_job(connection, job.id)]
     targets = [target.namespace for target in moves.targets_of_job(connection, job.id)]
     jobs.require_alone(connection, job.plan.digest, but=job.id)
     jobs.claim(connection, job.id, job.source.host, sources, "source")
     jobs.claim(connection, job.id, job.target.host, targets, "target")
+    refusals.require_unrouted_targets(connection, job)
 
 
 def set_lever(database: Database, job_id: int, who: str, lever: str, value: float, target: str | None = None) -> None:

@@ -7,7 +7,6 @@ from orchestrator.core.states import JobState
 from orchestrator.core.wording import counted
 from orchestrator.ledger import audit, batches, jobs, moves, rollback
 from orchestrator.ledger.database import Database
-from orchestrator.services import refusals
 from orchestrator.services.acts import claim_again
 from vecfleet.errors import Refused
 
@@ -72,7 +71,6 @@ def _take_back(database: Database, lease: Lease, target_ids: Sequence[int]) -> N
             )
         rollback.take_back(connection, lease, target_ids)
         if job.state is JobState.ROLLED_BACK:
-            refusals.require_unrouted_targets(connection, job)
             claim_again(connection, job)
             jobs.advance(connection, job.id, job.state, JobState.ROLLING_BACK, reason="a late write is taken back")
         audit.note(connection, "fleet", "take back", job.id, batch=lease.id, targets=list(target_ids))

@@ -355,12 +355,14 @@ def is_copied_on_without_its_tenant(life: Life) -> None:
 
 
 def is_rolled_back_though_another_job_leads_its_tenant_there(life: Life) -> None:
-    """A second job finds all records at the target and leads the tenant there; then the first one is rolled back."""
+    """A second job finds most records at the target and leads the tenant there; then the first one is rolled back."""
     life.holds(ALMA, "a", "b")
     life.settles()
     life.applies(ALMA)
     life.until(JobState.VERIFIED)
     _asks_until_granted(life, "finish")
+    life.holds(ALMA, "c")
+    life.settles()
     _leads_its_tenant(life, collisions="identical")
     life.jobs.reverse()
     life.tick()
