@@ -179,7 +179,7 @@ class Laws:
             )
 
     def routes_lead_to_records(self) -> None:
-        """Where a published route leads, its tenant's records are: those from before its job, and those written there.
+        """Published routes lead to their tenants' records: those from before the job, and those written there since.
 
         Not asked after lost commits: routes are as old as the table then.
         """
