@@ -15,9 +15,10 @@ from itertools import islice
 from typing import TypeVar
 from urllib.parse import unquote
 
+from migrations.findings import few
 from migrations.places import Counterparts
 from migrations.reading import Reader
-from vecfleet.digests import record_digest
+from vecfleet.digests import differing_keys, differing_parts, record_digest
 from vecfleet.errors import BadRequest, StoreError, TooLarge, WrongKind
 from vecfleet.records import Record
 from vecfleet.stores.base import IdPage
@@ -59,7 +60,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One compared id, or (`id` is None) a namespace whose further ids could not be compared. `why`: the error."""
+    """One compared id, or (`id` is None) a namespace whose further ids could not be compared.
+
+    `why`: the error, or the parts that differ.
+    """
 
     symbol: Symbol
     label: str
@@ -165,7 +169,7 @@ class Comparison:
         if self.wish.ids_only or not both:
             return [_listed(pair.label, entry) for entry in batch]
         assert pair.a is not None and pair.b is not None, "both sides list ids of this namespace"
-        at_a, at_b = self._digests(self.a, pair.a, both), self._digests(self.b, pair.b, both)
+        at_a, at_b = self._records(self.a, pair.a, both), self._records(self.b, pair.b, both)
         results = (
             self._read(pair, entry.id, at_a.get(entry.id), at_b.get(entry.id))
             if entry.at_a and entry.at_b
@@ -175,39 +179,49 @@ class Comparison:
         return [result for result in results if result is not None and self._asked_for(result)]
 
     def _read(
-        self, pair: Counterparts, id: str, a: int | StoreError | None, b: int | StoreError | None
+        self, pair: Counterparts, id: str, a: Record | StoreError | None, b: Record | StoreError | None
     ) -> Result | None:
         """Return the result for a record that both sides listed; None if it was deleted on both sides since."""
-        for side in (a, b):
-            if isinstance(side, StoreError):
-                return Result(Symbol.ERROR, pair.label, id, side.message)
+        if isinstance(a, StoreError):
+            return Result(Symbol.ERROR, pair.label, id, a.message)
+        if isinstance(b, StoreError):
+            return Result(Symbol.ERROR, pair.label, id, b.message)
         if a is None and b is None:
             assert pair.a is not None and pair.b is not None, "both sides list ids of this namespace"
             listed = self.a.lists(pair.a, id) or self.b.lists(pair.b, id)
             return Result(Symbol.ERROR, pair.label, id, "it is listed, and neither side gives it") if listed else None
         if a is None or b is None:
             return Result(Symbol.ONLY_B if a is None else Symbol.ONLY_A, pair.label, id)
-        return Result(Symbol.EQUAL if a == b else Symbol.DIFFERS, pair.label, id)
+        if record_digest(a) == record_digest(b):
+            return Result(Symbol.EQUAL, pair.label, id)
+        return Result(Symbol.DIFFERS, pair.label, id, _difference(a, b))
 
     def _asked_for(self, result: Result) -> bool:
         return result.symbol is not Symbol.ONLY_B or not self.wish.one_way
 
-    def _digests(self, reader: Reader, namespace: str, ids: list[str]) -> dict[str, int | StoreError]:
-        """Return the digests of the records that are there, and the errors of those that could not be read."""
+    def _records(self, reader: Reader, namespace: str, ids: list[str]) -> dict[str, Record | StoreError]:
+        """Return the records that are there, and the errors of those that could not be read."""
         try:
-            return {record.id: self._digest(record) for record in reader.records(namespace, ids)}
+            return {record.id: self._comparable(record) for record in reader.records(namespace, ids)}
         except (BadRequest, TooLarge) as error:
             if len(ids) == 1:
                 return {ids[0]: error}
             half = len(ids) // 2
-            return self._digests(reader, namespace, ids[:half]) | self._digests(reader, namespace, ids[half:])
+            return self._records(reader, namespace, ids[:half]) | self._records(reader, namespace, ids[half:])
 
-    def _digest(self, record: Record) -> int:
-        """Return the digest of the record in the form in which both stores can return it."""
+    def _comparable(self, record: Record) -> Record:
+        """Return the record in the form in which both stores can return it, without what is ignored."""
         if self.wish.ignored:
             kept = {key: value for key, value in record.metadata.items() if key not in self.wish.ignored}
             record = record.with_metadata(kept)
-        return record_digest(self.b.index.normalise(self.a.index.normalise(record)))
+        return self.b.index.normalise(self.a.index.normalise(record))
+
+
+def _difference(a: Record, b: Record) -> str:
+    """Say on one line in which parts two records differ, and in which metadata keys."""
+    keys = (_encoded(_IN_A_PATH, key) for key in differing_keys(a.metadata, b.metadata))
+    named = {"metadata": f"metadata: {few(keys, quoted=False)}"}
+    return "; ".join(named.get(part, part) for part in differing_parts(a, b))
 
 
 class _Listing:

@@ -51,6 +51,15 @@ def differing_parts(one: Record, other: Record) -> tuple[str, ...]:
     return tuple(name for name, (this, that) in parts.items() if record_digest(this) != record_digest(that))
 
 
+def differing_keys(one: Metadata, other: Metadata) -> list[str]:
+    """Return the keys that one side lacks, or whose values differ, in order."""
+
+    def same(key: str) -> bool:
+        return key in one and key in other and field(key, one[key]) == field(key, other[key])
+
+    return sorted(key for key in {*one, *other} if not same(key))
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """A set of records in two numbers: their count, and the sum of their digests modulo 2**128."""

@@ -81,7 +81,7 @@ def test_one_flipped_bit_is_shown_and_written_to_the_files_that_were_asked_for(v
     answer = vecfleet("check", "pinecone:brain", "pinecone:copy", *options)
     # Then
     assert answer.code == 1
-    assert answer.out.splitlines()[:3] == ["* prod/doc-2", "+ prod/only-here", "- tenant-1/only-there"]
+    assert answer.out.splitlines()[:3] == ["* prod/doc-2: values", "+ prod/only-here", "- tenant-1/only-there"]
     written = {name: Path(file).read_text().splitlines() for name, file in files.items()}
     assert written["differ"] == ["prod/doc-2"]
     assert written["missing-on-dst"] == ["prod/only-here"]
@@ -90,6 +90,14 @@ def test_one_flipped_bit_is_shown_and_written_to_the_files_that_were_asked_for(v
     assert written["match"] == ["prod/doc-1", "prod/doc-3", *(f"tenant-1/doc-{number}" for number in (1, 2, 3))]
     assert written["combined"][:4] == ["= prod/doc-1", "* prod/doc-2", "= prod/doc-3", "+ prod/only-here"]
     assert SECRET not in answer.out + answer.err + "".join(map(Path.read_text, Path().glob("*.txt")))
+
+
+def test_a_record_that_differs_says_in_which_keys(vecfleet: Vecfleet, two: Brain) -> None:
+    two.write("prod", "doc-2", index="copy", text=SECRET, env="prod")
+    assert "* prod/doc-2: metadata: env\n" in vecfleet("check", "pinecone:brain", "pinecone:copy").out
+    answer = vecfleet("check", "pinecone:brain", "pinecone:copy", "--json")
+    assert answer.json["differences"] == [{"symbol": "*", "path": "prod/doc-2", "why": "metadata: env"}]
+    assert vecfleet("check", "pinecone:brain", "pinecone:copy", "--ignore", "env").code == 0
 
 
 def test_what_has_another_name_is_compared_under_its_new_one(vecfleet: Vecfleet, two: Brain) -> None:

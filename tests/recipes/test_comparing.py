@@ -12,6 +12,7 @@ from migrations.places import Counterparts, Place, open_place, pair_up
 from migrations.reading import Reader
 from migrations.renaming import Pair
 from vecfleet.errors import BadInput, BadRequest, KeyRefused, NotFound
+from vecfleet.records import Record
 from vecfleet.stores.base import Fetched, IdPage
 from vecfleet.stores.memory import MemoryIndex
 
@@ -70,6 +71,29 @@ def test_a_flipped_bit_among_many_batches_is_the_only_difference(
     # Then
     assert [line for line in results if not line.startswith("=")] == [f"* prod/{flipped}"]
     assert [line[2:] for line in results] == [f"prod/{id}" for id in ids]
+
+
+def test_what_differs_in_a_record_is_said_with_the_keys_of_its_metadata(
+    world: World, both: tuple[MemoryIndex, MemoryIndex]
+) -> None:
+    # Given records of which one has other values, the next other keys, and the last both
+    a, b = both
+    for index in both:
+        fill(index, "prod", ["1", "2", "3", "4"], {"env": "dev", "page": 1.0, "text": "hello"})
+    values = b"\0" * len(a.fetch("prod", ["1"]).records["1"].values)
+    b.upsert("prod", [replace(b.fetch("prod", ["1"]).records["1"], values=values)])
+    fill(b, "prod", ["2"], {"env": "prod", "text": "hello", "new\nline": True})
+    b.upsert("prod", [Record("3", values, metadata={"env": "dev", "page": True, "text": "hello"})])
+    at_a, at_b = places(world)
+    # When
+    results = Comparison(at_a.reader, at_b.reader, Wish(), threads=2).results(pair_up(at_a, at_b))
+    # Then
+    assert [(result.id, result.why) for result in results] == [
+        ("1", "values"),
+        ("2", "metadata: env, new%0Aline, page"),
+        ("3", "values; metadata: page"),
+        ("4", None),
+    ]
 
 
 def test_where_one_namespace_is_named_a_path_is_the_id(world: World, both: tuple[MemoryIndex, MemoryIndex]) -> None:

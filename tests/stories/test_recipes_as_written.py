@@ -128,6 +128,7 @@ def test_three_of_thirty(brain: World) -> None:
         for id, one in before[name].items():
             seen = {key: value for key, value in there[name][id].metadata.items() if key != "_vecfleet_map"}
             assert seen == {"env": "prod", "leaf": one.metadata["page"], "migrated_from": name}
+    assert "4 equal · 0 different" in reader.type_next()
     reader.assert_typed_it_all()
 
 
