@@ -31,7 +31,7 @@ def of_writers(reading: Reading) -> str | None:
     asking = _asking(reading.clients, reading.now)
     obeying, older = (sum(group.processes for group in asking if group.freezes is new) for new in (True, False))
     if not obeying and not older:
-        return f"frozen in name alone: no application follows the routes{_last(reading)}, so stop the writers yourself"
+        return f"in name alone: no application follows the routes{_last(reading)}, so stop the writers yourself"
     said = f"{counted(obeying, 'client refuses', 'clients refuse')} writes to the sources (last asked {_ago(reading)})"
     if older:
         versions = counted(older, "client of an earlier version does", "clients of an earlier version do")

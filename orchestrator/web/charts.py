@@ -25,7 +25,7 @@ class Chart:
     @property
     def told(self) -> str:
         """Describe the chart for people who cannot see it."""
-        return f"{self.title}: now {self.now}; the scale ends at {self.top}" if self.line else f"{self.title}: no data"
+        return f"{self.title}: now {self.now}; the scale ends at {self.top}"
 
 
 def path(values: Sequence[float], top: float) -> tuple[str, str]:

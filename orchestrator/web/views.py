@@ -16,6 +16,7 @@ from orchestrator.ledger.dashboards import Cell, Throughput
 from orchestrator.ledger.parked import Parked, ParkedBatch
 from orchestrator.web.charts import Chart, path, scale
 from orchestrator.web.sampling import EVERY_S, Sample
+from vecfleet.errors import Objection
 
 _J, _M = JobState, MoveState
 
@@ -201,11 +202,15 @@ class JobView:
 
     @property
     def stopped(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Return the acts that may not be done now, with the reasons; acts with the same reasons stand together."""
+        """Return the acts that may not be done now, with the reasons; acts with the same reasons stand together.
+
+        A job that needs attention is one reason for all: what else speaks against an act follows from it.
+        """
         labels_by_reasons: dict[tuple[str, ...], list[str]] = {}
         for action in self.actions:
             if action.against:
-                labels_by_reasons.setdefault(action.against, []).append(action.label.removesuffix("…"))
+                reasons = tuple(filter(_needs_attention, action.against)) or action.against
+                labels_by_reasons.setdefault(reasons, []).append(action.label.removesuffix("…"))
         return [(", ".join(labels), why) for why, labels in labels_by_reasons.items()]
 
     @property
@@ -229,8 +234,13 @@ class JobView:
 
     @property
     def charts(self) -> list[Chart]:
+        """Return the charts that have a line."""
         working = self.progress.reading.job.state in JOB_WORKING
-        return [_records(self), *_paces(self.samples if working else ())]
+        return [chart for chart in (_records(self), *_paces(self.samples if working else ())) if chart.line]
+
+
+def _needs_attention(objection: str) -> bool:
+    return isinstance(objection, Objection) and objection.code == "attention-needed"
 
 
 def _records(look: JobView) -> Chart:

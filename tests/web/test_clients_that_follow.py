@@ -119,9 +119,7 @@ def test_each_process_of_a_client_names_itself_once() -> None:
 
 def test_status_says_who_obeys_the_freeze_and_who_is_to_be_stopped(table: JobTable, shop: Asking) -> None:
     applied(table, AT_ONCE)
-    assert (
-        seen(table).writers == "frozen in name alone: no application follows the routes, so stop the writers yourself"
-    )
+    assert seen(table).writers == "in name alone: no application follows the routes, so stop the writers yourself"
 
     shop.ask()
     shop.ask("web-1/18/cd")

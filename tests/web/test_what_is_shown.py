@@ -9,11 +9,12 @@ from job_table import JobTable, plan_of, planned
 from orchestrator.core.states import JobState, MoveState
 from orchestrator.ledger import dashboards
 from orchestrator.ledger.dashboards import Cell
-from orchestrator.ledger.database import Database
 from orchestrator.pace_view import PaceReader
 from orchestrator.web import charts, views
+from orchestrator.web.acting import against
 from orchestrator.web.feed import Feed, Seen
 from orchestrator.web.sampling import Sample, Sampler
+from tests.web.conftest import Browser
 from vecfleet.errors import NotFound
 from workers.pace import Limit, Pace
 
@@ -140,11 +141,6 @@ def test_a_look_that_fails_is_told_and_tried_again() -> None:
     assert asyncio.run(scene()) == [(None, "there is no job 1"), ("there", None)]
 
 
-@pytest.fixture
-def table(database_url: str) -> JobTable:
-    return JobTable(Database(database_url, pool_size=2))
-
-
 def test_the_pace_is_what_the_workers_keep_to(table: JobTable, redis_url: str) -> None:
     # Given a working job
     table.apply(plan_of(planned("s", "t")))
@@ -164,14 +160,12 @@ def test_the_pace_is_what_the_workers_keep_to(table: JobTable, redis_url: str) -
     _, second, third = sampler.of_job(table.job_id)
     assert second.refused and not third.refused
     assert dict(sampler.refusals()) == {"fetch": 1}
-    table.database.dispose()
 
 
 def test_a_redis_that_is_away_is_said_to_be(table: JobTable) -> None:
     sampler = Sampler(table.database, PaceReader("redis://127.0.0.1:1/0"))
     sampler.sample()
     assert not sampler.broker_answers
-    table.database.dispose()
 
 
 def test_throughput_adds_up_to_what_was_copied(table: JobTable) -> None:
@@ -183,4 +177,29 @@ def test_throughput_adds_up_to_what_was_copied(table: JobTable) -> None:
         found = dashboards.throughput(connection, table.job_id)
     assert found is not None
     assert sum(found.rates) * found.seconds == pytest.approx(3)
-    table.database.dispose()
+
+
+def test_beside_the_buttons_of_a_job_that_needs_attention_stands_this_one_reason(
+    table: JobTable, signed_in: Browser
+) -> None:
+    # Given a job whose targets are not verified either
+    table.apply(plan_of(planned("s", "t-s")))
+    table.listed({"s": [["a"]]})
+    table.put(state=JobState.NEEDS_ATTENTION, resume_to=JobState.RUNNING, reason="1 batch is parked")
+    with table.begin() as connection:
+        assert len(against(connection, table.job, "cleanup")) > 1
+    # Then
+    page = signed_in("operator").get("/jobs/1").text
+    assert "Clean up: not now; the job needs attention: 1 batch is parked</li>" in page
+
+
+def test_a_chart_without_a_line_is_left_out(table: JobTable, signed_in: Browser) -> None:
+    # Given a job of which nothing was copied yet
+    table.apply(plan_of(planned("s", "t-s")))
+    browser = signed_in("viewer")
+    assert "<figure" not in browser.get("/jobs/1").text
+    # When something was, then that is drawn, and no pace of a job that rests
+    table.verified({"s": [["a", "b"], ["c"]]})
+    page = browser.get("/jobs/1").text
+    assert page.count("<figure") == page.count('<path class="line"')
+    assert "Pace, of the limits" not in page
