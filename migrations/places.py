@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from migrations.findings import SHOWN
+from migrations.findings import SHOWN, way_to_look
 from migrations.reading import Reader, patiently
 from migrations.renaming import Naming, Pair, matches, only_name, parsed
 from vecfleet.errors import BadInput, Missing, NotFound
@@ -14,7 +14,6 @@ from vecfleet.stores.base import NamespaceInfo, Store
 
 # The Postgres schema that need not be named: `pgvector:TABLE` means a namespace of this schema.
 _USUAL_SCHEMA = "public"
-_AUDIT = "`vecfleet audit INDEX` lists them"
 # Characters with a meaning in a glob.
 _SPECIAL = re.compile(r"[\\*?]")
 
@@ -55,9 +54,10 @@ def open_place(text: str, store_named: Callable[[str], Store]) -> Place:
     """Open the index that a place names. Raises BadInput, NotFound, and the store's errors."""
     name, separator, rest = text.partition(":")
     if not separator or not rest:
+        likely = "pinecone:shop/prod" if separator else f"pinecone:{text}"
         raise BadInput(
             f"{text!r} names no store and index",
-            next_step="write STORE:INDEX or STORE:INDEX/NAMESPACE: pinecone:shop/prod, parquet:exports/shop",
+            next_step=f"write STORE:INDEX or STORE:INDEX/NAMESPACE: {likely}, parquet:exports/shop",
         )
     store = store_named(name)
     objections: list[Missing | BadInput] = []
@@ -70,7 +70,8 @@ def open_place(text: str, store_named: Callable[[str], Store]) -> Place:
         if index == rest or "/" in rest or opened.namespace(namespaces) is not None:
             return Place(text, Reader(opened), namespaces or None)
     first = objections[0]
-    raise NotFound(first.message, next_step=first.next_step or _AUDIT) from first
+    step = first.next_step or "`vecfleet doctor` lists the indexes of each account"
+    raise NotFound(first.message, next_step=step) from first
 
 
 def _readings(store: str, rest: str) -> Iterator[tuple[str, str]]:
@@ -99,7 +100,7 @@ def pair_up(a: Place, b: Place, renames: Sequence[Pair] = ()) -> list[Counterpar
             next_step="name a namespace at each: pinecone:shop/prod pinecone:shop/prod_v2",
         )
     if not pairs:
-        raise NotFound(f"neither {a.text!r} nor {b.text!r} holds a namespace", next_step=_AUDIT)
+        raise NotFound(f"neither {a.text!r} nor {b.text!r} holds a namespace", next_step=_look(a, b))
     return pairs
 
 
@@ -110,9 +111,17 @@ def _single(a: Place, name: str, b: Place, renames: Sequence[Pair]) -> Counterpa
     for place, wanted, info in ((a, name, at_a), (b, b.only, at_b)):
         if info is None and wanted is not None:
             raise NotFound(
-                f"{place.text!r} names no namespace that is there; the index holds {_some_of(place)}", next_step=_AUDIT
+                f"{place.text!r} names no namespace that is there; the index holds {_some_of(place)}",
+                next_step=_look(place),
             )
     return _pair("", at_a, at_b)
+
+
+def _look(*places: Place) -> str:
+    """Say which commands list the namespaces of these places."""
+    stores = [(place.text.partition(":")[0], place.reader.index.info.name) for place in places]
+    commands = [command for store, index in stores if (command := way_to_look(store, index))]
+    return f"{' and '.join(commands)} list{'' if commands[1:] else 's'} them" if commands else "name one that is there"
 
 
 def _some_of(place: Place) -> str:

@@ -13,7 +13,7 @@ from migrations.creators import Grouping, assign
 from migrations.embedding import Embedding
 from migrations.embedding_checks import check_embedding
 from migrations.estimating import CostModel, Prices, Shape
-from migrations.findings import Findings, few
+from migrations.findings import Findings, few, way_to_look
 from migrations.idsources import IdSources
 from migrations.index import new_index, rename, require_room
 from migrations.plan import IndexRef, NewIndex, Plan, PlannedMove, Policies, Split
@@ -181,8 +181,9 @@ def plan_surveyed(
     """Make the plan of a recipe from its survey. Raises BadPlan with every problem found."""
     embedding = common.policies.embedding
     findings = checks.check_indexes(survey, embedding)
+    look = way_to_look(surveyor.store.name, survey.source.name)
     if not survey.namespaces:
-        findings.raise_problems()  # if the source cannot be read, nothing else can be checked
+        findings.raise_problems(look)  # if the source cannot be read, nothing else can be checked
     policies = _settled(common.policies, grouping)
     if policies.writers == "delta" and survey.source.kind is Kind.POD:
         findings.problems.append(
@@ -235,7 +236,7 @@ def plan_surveyed(
         findings.warnings += snapshot.warnings
     if not moves and not findings.problems:
         findings.problems.append(f"the index {survey.source.name!r} holds nothing to move")
-    findings.raise_problems()
+    findings.raise_problems(look)
     if survey.ids is not None:
         moves = [move.model_copy(update={"ids_file": survey.ids.files[move.source]}) for move in moves]
     free_source, free_target = surveyor.store.name in UNMETERED, surveyor.at_target.store.name in UNMETERED

@@ -278,10 +278,24 @@ def _workers(fleet: Fleet) -> Check:
         step = f"start one that does: `vecfleet worker --queues {queues}`, or without the option for every queue; "
         step += f"one that was told to leave it: `celery -A workers control add_consumer {missing[0]}`"
         return Check("workers", False, f"{told}; nobody serves {queues}: such batches wait", step, "process-missing")
-    if strangers := lacking(_named(fleet), _known_accounts(control)):
-        seen = "; ".join(f"{worker} knows no account {', '.join(names)}" for worker, names in strangers.items())
+    if without := lacking(_named(fleet), _known_accounts(control)):
+        seen = "; ".join(_lacks(worker, names) for worker, names in without.items())
         return Check("workers", False, f"{told}; {seen}: jobs there pause", _UNKNOWN_ACCOUNT, "account-unknown")
     return Check("workers", True, f"{told}; every queue is served")
+
+
+def strangers(fleet: Fleet, stores: Sequence[str]) -> list[str]:
+    """Say which workers know no account of these stores. Nothing is known of workers that no broker asks now."""
+    named = sorted({store.removeprefix(ACCOUNT) for store in stores if store.startswith(ACCOUNT)})
+    try:
+        answers = _known_accounts(fleet.celery.control) if named else {}
+    except AWAY:
+        return []
+    return [_lacks(worker, names) for worker, names in lacking(named, answers).items()]
+
+
+def _lacks(worker: str, names: Sequence[str]) -> str:
+    return f"{worker} knows no account {', '.join(names)}"
 
 
 def _named(fleet: Fleet) -> list[str]:

@@ -93,11 +93,11 @@ def connection(settings: Settings, name: str) -> Connection:
     """Return a named account. Raises BadInput, which names the accounts that exist."""
     accounts = connections(settings)
     if name not in accounts:
-        known = ", ".join(f"pinecone@{other}" for other in sorted(accounts)) or "none"
-        path = settings.pinecone_connections
-        unset = "PINECONE_CONNECTIONS is not set: set it to the whole path of a file, then start this again, and "
-        raise BadInput(
-            f"there is no account 'pinecone@{name}' here; there are: {known}",
-            next_step=f"{'' if path else unset}add [{name}] with its api_key to {path or 'it'}",
-        )
+        path, step = settings.pinecone_connections, f"add [{name}] with its api_key to"
+        known = ", ".join(f"{ACCOUNT}{other}" for other in sorted(accounts))
+        why = f"; there are: {known}" if known else f": {path} names none"
+        if path is None:
+            why = ": PINECONE_CONNECTIONS is not set"
+        where = path or "a file, set PINECONE_CONNECTIONS to its whole path, then start this again"
+        raise BadInput(f"there is no account '{ACCOUNT}{name}' here{why}", next_step=f"{step} {where}")
     return accounts[name]

@@ -15,6 +15,7 @@ from migrations.texts import TextRows, open_rows
 from orchestrator.bootstrap import Fleet
 from orchestrator.core import retrying
 from orchestrator.core.model import Job, Lease
+from orchestrator.core.wording import WORKER
 from orchestrator.ledger import jobs, leasing
 from orchestrator.telemetry.counters import Counters
 from vecfleet.embedders.models import EmbeddingModel
@@ -84,7 +85,7 @@ class WorkerProcess:
         """Return the error's class, and a sentence that names this process where what it was given is at fault."""
         name, text = retrying.describe(error)
         if isinstance(error, BadInput):
-            text = f"worker process {os.getpid()} on {socket.gethostname()}: {text}"
+            text = f"{WORKER}{os.getpid()} on {socket.gethostname()}: {text}"
         return name, text
 
     def index(self, store: str, info: IndexInfo, *, encoded_ids: bool = False, for_texts: bool = False) -> Index:

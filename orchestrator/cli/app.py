@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if code == _USAGE and not _asks_for_a_list(words):
-            err.print(f"next: {_help_of(words)}")
+            err.print(f"next: {_next_after(words, end.__context__)}")
         return code
     except VecfleetError as error:
         if isinstance(error, NobodyAnswers):
@@ -57,6 +57,12 @@ def _commands_for(words: Sequence[str]) -> typer.Typer:
 def _asks_for_a_list(words: Sequence[str]) -> bool:
     """Say whether no command was typed, or only the name of a group: the answer is a list of commands."""
     return not words or (len(words) == 1 and words[0] in GROUPS)
+
+
+def _next_after(words: Sequence[str], misuse: BaseException | None) -> str:
+    """Return what helps who typed no command line: the jobs where the number of one is missing, or else the help."""
+    parameter = getattr(misuse, "param", None)  # the parser's errors have no public class
+    return f"{PROGRAM} jobs" if getattr(parameter, "name", None) == "job" else _help_of(words)
 
 
 def _help_of(words: Sequence[str]) -> str:

@@ -194,14 +194,29 @@ def apply(
         job_id = applying.apply(
             parts, reviewed, who=who(), backup=taken, no_backup=no_backup, on_wait=_converting(as_json=as_json)
         )
+        from orchestrator.doctor import strangers  # loads Celery
+
+        warnings = strangers(parts, (reviewed.source.store, reviewed.target.store))
         steps, way_back = [f"vecfleet status {job_id} --watch"], applying.way_back(reviewed, taken)
+        if warnings:
+            steps.insert(0, "vecfleet doctor")
         if not as_json:
             say(f"job {job_id} is planned: {in_namespaces(reviewed.records, len(reviewed.moves))}")
             say(f"way back: {way_back}")
+            for warning in warnings:
+                say(f"{warning}: the job pauses there", style="yellow")
         if watching:
             watch(parts, job_id, PROVEN, as_json=as_json)
         elif as_json:
-            say_json({"job": job_id, "plan_digest": reviewed.digest, "way_back": way_back, "next_steps": steps})
+            say_json(
+                {
+                    "job": job_id,
+                    "plan_digest": reviewed.digest,
+                    "way_back": way_back,
+                    "warnings": warnings,
+                    "next_steps": steps,
+                }
+            )
         else:
             say_next(steps)
 

@@ -10,7 +10,7 @@ from orchestrator.core.guards import against_proof
 from orchestrator.core.hooks import holding, way_on
 from orchestrator.core.reading import JobRow, Reading
 from orchestrator.core.states import JOB_WORKING, CheckState, JobState
-from orchestrator.core.wording import POLICY_WAITS
+from orchestrator.core.wording import POLICY_WAITS, WORKER
 
 _S = JobState
 MOVING = JOB_WORKING | {_S.PLANNED, _S.PAUSING, _S.CANCELLING}
@@ -36,7 +36,8 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
         case _S.NEEDS_ATTENTION:
             return _attention(reading)
         case _S.PAUSED:
-            return (*_levers(reading), f"vecfleet resume {job.id}", *_passing(reading), f"vecfleet cancel {job.id}")
+            on = (*_lacking(job), *_levers(reading), f"vecfleet resume {job.id}", *_passing(reading))
+            return (*on, f"vecfleet cancel {job.id}")
         case _S.VERIFIED | _S.CUT_OVER if job.cleaning_at is not None:  # the clean-up goes on by itself
             return (*_objected(reading), watch)
         case _S.VERIFIED if job.cut_over_percent == 100:  # the verdict is new: the job returns to cut over by itself
@@ -70,6 +71,11 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
             return (f"vecfleet report {job.id}",)
         case _:
             return (*missing_processes(reading), watch)
+
+
+def _lacking(job: JobRow) -> list[str]:
+    """Return the command that tells what a worker lacks; without it a resumed job pauses again."""
+    return ["vecfleet doctor"] if (job.reason or "").startswith(WORKER) else []
 
 
 def _levers(reading: Reading) -> list[str]:

@@ -9,6 +9,9 @@ from orchestrator.core.model import Target
 POLICY_WAITS = "the policy waits: "
 """Start of a job's reason while a guard keeps a policy from acting."""
 
+WORKER = "worker process "
+"""Start of a job's reason if a worker lacks what it needs: an account, a setting."""
+
 
 def counted(count: int, one: str, many: str) -> str:
     """Return a count with its noun: `1 batch is parked`, `2 batches are parked`."""

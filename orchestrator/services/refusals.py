@@ -215,6 +215,11 @@ def reverse(connection: sa.Connection, job: Job) -> None:
 
 def clean_up(connection: sa.Connection, job: Job) -> None:
     """Raise Refused with every objection to a clean-up, and the command that removes the first one."""
+    if job.state in JOB_ENDED:
+        why = "both sides stay" if job.state is JobState.FINISHED else "there is nothing to clean up"
+        raise Refused(
+            f"job {job.id} {being(job.state)}: {why}", code="not-cleanable", next_step=f"`vecfleet report {job.id}`"
+        )
     left = set(checks.targets_of_moves(connection, job.id, NOT_CLEANED))
     every = moves.of_job(connection, job.id)
     sources, index = [move.source for move in every], full_name(job.plan.source.store, job.source.name)

@@ -56,6 +56,10 @@ def test_a_wrong_key(refused: Refused, brain: Brain) -> None:
     ("words", "helps"),
     [
         (("cutover", "1"), "vecfleet cutover --help"),
+        (("cutover", "--percent", "5"), "vecfleet jobs"),
+        (("status",), "vecfleet jobs"),
+        (("finish",), "vecfleet jobs"),
+        (("park", "list"), "vecfleet jobs"),
         (("cutover", "1", "--per-cent", "5"), "vecfleet cutover --help"),
         (("park", "lst", "1"), "vecfleet park --help"),
         (("plan", "index"), "vecfleet plan index --help"),
@@ -123,6 +127,11 @@ def test_two_sources_with_a_common_id_into_one_target(refused: Refused, brain: B
     refused("plan", "creators", "brain", "--list", "list.csv", says="(?s)creator_ana_twin_one.*'a-1'", code=2)
 
 
+def test_namespaces_that_are_not_there_lead_to_those_that_are(refused: Refused) -> None:
+    answer = refused("plan", "namespaces", "brain", "nope=other", says="(?s)no namespace .* matches 'nope'", code=2)
+    assert "`vecfleet audit brain` lists what is there" in answer.err
+
+
 def test_an_owner_nobody_knows(refused: Refused) -> None:
     Path("owners.csv").write_text("id,creator_id,name\nfirst,ana,one\n")
     refused("plan", "creators", "brain", "--ownership", "owners.csv", says="nobody is known to own 'second'", code=2)
@@ -157,6 +166,10 @@ def test_nothing_set_at_all(refused: Refused, plan: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("DATABASE_URL", "none")
     answer = refused("jobs", says="DATABASE_URL is not set", code=2)
     assert "vecfleet up" in answer.err
+    # And who has no key is led to a stack that may run already
+    monkeypatch.delenv("PINECONE_API_KEY")
+    answer = refused("audit", says="PINECONE_API_KEY is not set", code=2, table=False)
+    assert 'eval "$(vecfleet up --print)"' in answer.err
 
 
 def test_the_same_plan_applied_twice(vecfleet: Vecfleet, refused: Refused, plan: str) -> None:

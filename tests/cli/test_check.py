@@ -113,6 +113,9 @@ def test_what_has_another_name_is_compared_under_its_new_one(vecfleet: Vecfleet,
 def test_a_typo_compares_nothing(vecfleet: Vecfleet, two: Brain) -> None:
     answer = vecfleet("check", "pinecone:brain/prd", "pinecone:copy/prod")
     assert answer.code == 2 and "names no namespace that is there; the index holds 'prod'" in answer.err
+    assert "next: `vecfleet audit brain` lists them" in answer.err
+    answer = vecfleet("check", "brain", "pinecone:copy")
+    assert answer.code == 2 and "write STORE:INDEX or STORE:INDEX/NAMESPACE: pinecone:brain, " in answer.err
     answer = vecfleet("check", "pinecone:brain", "pinecone:copy", "--combined", "no-folder/all.txt")
     assert answer.code == 2 and "cannot write no-folder/all.txt" in answer.err
 

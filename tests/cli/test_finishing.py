@@ -30,6 +30,10 @@ def test_a_finished_copy_ends_deletes_nothing_and_its_report_is_final(vecfleet: 
     with copied.begin() as connection:
         assert jobs.live(connection) == []
     assert vecfleet("status", "1").out.startswith("job 1 finished: verified 1 of 1 namespaces")
+    # And who asks for the clean-up after all is told that it has ended, and nothing of its readers
+    answer = vecfleet("cleanup", "1", "--yes")
+    assert answer.code == 3 and answer.err.splitlines()[0] == "job 1 is finished: both sides stay"
+    assert "next: `vecfleet report 1`" in answer.err
 
 
 def test_an_ended_copy_blocks_nobody_and_one_that_lives_says_how_to_end_it(

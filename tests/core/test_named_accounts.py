@@ -43,9 +43,16 @@ def test_an_index_is_reached_by_the_private_endpoint_that_its_account_names(tmp_
 
 def test_without_a_file_there_are_none() -> None:
     assert connections(Settings(pinecone_connections=None)) == {}
-    with pytest.raises(BadInput, match="there is no account 'pinecone@eu' here; there are: none") as refused:
+    unset = "there is no account 'pinecone@eu' here: PINECONE_CONNECTIONS is not set"
+    with pytest.raises(BadInput, match=unset) as refused:
         Fleet(Settings(pinecone_connections=None)).store_named("pinecone@eu")
-    assert "PINECONE_CONNECTIONS is not set" in str(refused.value.next_step)
+    way = "add [eu] with its api_key to a file, set PINECONE_CONNECTIONS to its whole path, then start this again"
+    assert refused.value.next_step == way
+
+
+def test_a_file_without_accounts_is_said_to_name_none(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"there is no account 'pinecone@eu' here: .*accounts.toml names none"):
+        Fleet(settings(tmp_path, "")).store_named("pinecone@eu")
 
 
 def test_an_account_that_the_file_lacks_is_to_be_added_to_that_file(tmp_path: Path) -> None:

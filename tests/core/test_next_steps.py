@@ -24,6 +24,10 @@ from vecfleet.stores.base import Usage
         (reading(JobState.PAUSING), (WATCH,)),
         (reading(JobState.CANCELLING), (WATCH,)),
         (reading(JobState.PAUSED), ("vecfleet resume 7", "vecfleet cancel 7")),
+        (
+            reading(JobState.PAUSED, reason="worker process 7 on vm: there is no account 'pinecone@eu' here"),
+            ("vecfleet doctor", "vecfleet resume 7", "vecfleet cancel 7"),
+        ),
         (reading(JobState.PAUSED, spent=Usage(read_units=7_500)), ("vecfleet resume 7", "vecfleet cancel 7")),
         (
             reading(JobState.PAUSED, spent=Usage(read_units=8_000)),  # a small job is expected to use 5,000

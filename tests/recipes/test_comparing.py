@@ -155,8 +155,9 @@ def test_what_cannot_be_meant_is_said_before_anything_is_read(
     for index in both:
         fill(index, "x", ["1"])
         fill(index, "y", ["1"])
-    with pytest.raises((BadInput, NotFound), match=re.escape(said)):
+    with pytest.raises((BadInput, NotFound), match=re.escape(said)) as refused:
         pairs_of(world, a, b, *renames)
+    assert "INDEX lists" not in (refused.value.next_step or "")
 
 
 def test_a_range_is_compared_alone_and_the_ranges_together_are_all(

@@ -195,11 +195,19 @@ def test_another_account(open_world: OpenWorld, tmp_path: Path) -> None:
         (tmp_path / "more.toml").chmod(0o600)
         told = reader.type(f"PINECONE_CONNECTIONS={tmp_path}/more.toml vecfleet doctor", ends_with=1)
         assert "knows no account pinecone@eu, pinecone@us: jobs there pause" in told
+        # (And who applies a plan all the same is warned, and led there once its job has paused.)
+        plan = f"vecfleet plan export pinecone@eu:{BRAIN} exports/eu --out eu.yaml && vecfleet apply eu.yaml"
+        told = reader.type(f"export PINECONE_CONNECTIONS={tmp_path}/more.toml; {plan}")
+        assert "knows no account pinecone@eu: the job pauses there" in told and "next: vecfleet doctor" in told
+        world.reaches(1, JobState.PAUSED)
+        assert "next: vecfleet doctor" in reader.type("vecfleet status 1")
+        reader.type("vecfleet cancel 1 --yes")
+        world.reaches(1, JobState.CANCELLED)
         (tmp_path / "more.toml").unlink()
         said = reader.type_next()
         assert "pinecone@eu: takes the key: digital-twin-brain" in said
         assert "24 equal · 0 different" in reader.type_next()
-        assert "pinecone@eu:digital-twin-brain → digital-twin-brain" in reader.type("vecfleet report 1")
+        assert "pinecone@eu:digital-twin-brain → digital-twin-brain" in reader.type("vecfleet report 2")
         assert_same_index(world.emulator.dump(BRAIN), before)
         assert_same_index(eu.dump(BRAIN), before)
         # And tenants are regrouped there, and found by a client that knows this account by its name alone

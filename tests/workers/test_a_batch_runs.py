@@ -10,6 +10,7 @@ from in_one_process import COUNT, TARGET, One
 from orchestrator.core import manifests
 from orchestrator.core.model import Lease
 from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.core.wording import WORKER
 from orchestrator.ledger import erased_ids, parked
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts, left_behind
@@ -306,7 +307,7 @@ def test_a_worker_that_cannot_open_an_index_says_so(one: One, monkeypatch: pytes
     assert one.table.row(wakeup.batch_id).state == BatchState.READY
     assert one.table.job.state is JobState.PAUSING
     reason = one.table.job.reason or ""
-    assert reason.startswith(f"worker process {os.getpid()} on ")
+    assert reason.startswith(f"{WORKER}{os.getpid()} on ")
     assert reason.endswith(": PINECONE_API_KEY is not set; set it where the worker starts")
 
 

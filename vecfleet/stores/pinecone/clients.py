@@ -26,7 +26,7 @@ from pinecone.models.vectors.search import SearchRecordsResponse
 
 from vecfleet.deadlines import BoundedTransport
 from vecfleet.errors import BadInput
-from vecfleet.settings import Settings
+from vecfleet.settings import JOIN, Settings
 from vecfleet.stores.base import IndexInfo
 
 T = TypeVar("T")
@@ -70,10 +70,7 @@ class PerProcess(Generic[T]):
 def api_key(settings: Settings) -> str:
     """Return the API key. Raises BadInput if it is not set."""
     if settings.pinecone_api_key is None:
-        raise BadInput(
-            "PINECONE_API_KEY is not set",
-            next_step="set it in the environment or in .env; or `vecfleet up` runs an emulator",
-        )
+        raise BadInput("PINECONE_API_KEY is not set", next_step=JOIN)
     return settings.pinecone_api_key.get_secret_value()
 
 
