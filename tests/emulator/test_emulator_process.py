@@ -1,7 +1,9 @@
 """The emulator as its own process: the ready line, the seeds, and a folder that survives it."""
 
+import hashlib
 import json
 import signal
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -39,6 +41,11 @@ def new_index(control: str) -> str:
     return str(Pinecone(api_key="x", host=control).create_index(name="two", dimension=2, spec=spec).host)
 
 
+TWIN = "eeeed554-9180-4229-a9af-0f8dd2c69e9b"
+TWINS_VALUES = "dc34ba2444e9e599eaa661fde07a5f62ab20551b6d9b0e1bd4efa26b9a7c80f0"
+"""SHA-256 of the float32 values of this namespace, in the order of ids: the same whatever processor made them."""
+
+
 def test_the_seeds_are_the_first_users_index() -> None:
     with emulator("--load", "seeds") as (ready, _):
         index = Pinecone(api_key="x", host=ready["control"]).index("digital-twin-brain")
@@ -46,10 +53,14 @@ def test_the_seeds_are_the_first_users_index() -> None:
         assert (stats.total_vector_count, stats.dimension, stats.metric) == (805, 3072, "cosine")
         counts = {name: summary.vector_count for name, summary in stats.namespaces.items()}
         assert len(counts) == 30
-        assert [counts[name] for name in ("__default__", "eeeed554-9180-4229-a9af-0f8dd2c69e9b")] == [376, 87]
+        assert [counts[name] for name in ("__default__", TWIN)] == [376, 87]
         ids = Counter(item.id for name in counts for page in index.list(namespace=name) for item in page.vectors)
         assert sum(ids.values()) == 805
         assert max(ids.values()) > 1
+        held = sorted(item.id for page in index.list(namespace=TWIN) for item in page.vectors)
+        records = index.fetch(ids=held, namespace=TWIN).vectors
+        values = b"".join(struct.pack("<3072f", *records[id].values) for id in held)
+        assert hashlib.sha256(values).hexdigest() == TWINS_VALUES
 
 
 def test_the_seeds_ownership_names_every_namespace_and_three_creators(tmp_path: Path) -> None:
