@@ -49,8 +49,7 @@ def way_back(plan: Plan, backup: Backup | None = None) -> str:
             f"until clean-up `vecfleet rollback`; after it {after}, or the whole index as it was, under "
             f"another name, by `vecfleet backup restore {backup.id} {full_name(plan.source.store, 'NAME')}`"
         )
-    said = "" if plan.keeps_files or not plan.policies.enrich else ", because no backup was taken"
-    return f"until clean-up `vecfleet rollback`; after it {after}{said}"
+    return f"until clean-up `vecfleet rollback`; after it {after}"
 
 
 def check(fleet: Fleet, plan: Plan) -> Checked:

@@ -173,7 +173,7 @@ def test_the_way_back_that_is_named_is_one_that_the_job_has(
     # When a job of a plan that keeps all names, or that does not, is started, asked about or summed up
     assert vecfleet(*words, "--soak-seconds", "0", "--out", "plan.yaml").code == 0
     applied = vecfleet("apply", "plan.yaml", "--no-backup")
-    assert f"after it {back.format(job='')}" in applied.out
+    assert f"after it {back.format(job='')}\n" in applied.out
     table.job_id = 1
     table.verified()
     assert vecfleet("cutover", "1", "--percent", "100").code == 0
