@@ -74,6 +74,7 @@ def copy_batch(work: Work) -> CopyOutcome:
         keeps=keeps,
         erased=batch.erased,
         versions=versions,
+        cut=work.embeddings.cut_texts if work.embeddings is not None else 0,
     )
 
 

@@ -123,10 +123,16 @@ class Embeddings:
         self._most_dollars = most_dollars
         self._budget_factor = budget_factor
         self._kept = kept and not model.card.is_local
+        self._cut_texts: set[bytes] = set()
         self._is_sound = False  # whether the model has embedded anything for us
         scope = f"{self._card.endpoint or self._card.provider}:{self._card.model}"
         self._requests = Limit("embed", scope, self._card.requests_per_minute / _MINUTE_S)
         self._tokens = Limit("embed_tokens", scope, self._card.tokens_per_minute / _MINUTE_S)
+
+    @property
+    def cut_texts(self) -> int:
+        """Return the number of distinct texts that were cut so far, or may have been, to be embedded."""
+        return len(self._cut_texts)
 
     def require_soon(self) -> None:
         """Raise NoSlotSoon if the model would not be asked soon. Records that are read before that are read in vain."""
@@ -149,6 +155,8 @@ class Embeddings:
             if isinstance(form, Prepared) and form.is_cut:
                 cut.add(position)
         self._find_or_ask(run)
+        cut_keys = [keys[position] for position in cut]
+        self._cut_texts.update(key for key in cut_keys if isinstance(key, bytes) and key in run.values)
         reasons = {n: key if isinstance(key, str) else run.refused.get(key) for n, key in enumerate(keys)}
         return Embedded(
             values=tuple(None if isinstance(key, str) else run.values.get(key) for key in keys),

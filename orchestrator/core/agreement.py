@@ -92,7 +92,8 @@ def recall(answer: Sequence[ScoredMatch], relevant: Collection[str], top_k: int)
 class Summary:
     """Sum of all questions about a target or a job. Milliseconds cover the answers, without our own pace.
 
-    Recall is known for questions that name their relevant records, on the sides that were asked.
+    Recall is known for questions that name their relevant records, on the sides that were asked. `refused`: questions
+    that the model of the new side does not take; they count for nothing.
     """
 
     asked: int
@@ -109,6 +110,7 @@ class Summary:
     old_recall_mean: float | None = None
     new_recall_worst: float | None = None
     new_recall_mean: float | None = None
+    refused: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(self).items()}
@@ -138,6 +140,7 @@ def summarise(questions: Sequence[Mapping[str, Any]]) -> Summary | None:
         old_p95_ms=float(np.percentile(old, 95)),
         new_p50_ms=float(np.percentile(new, 50)),
         new_p95_ms=float(np.percentile(new, 95)),
+        refused=sum(question["new_ms"] is None for question in questions),
         **{f"{side}_recall_worst": min(shares) for side, shares in recalls.items() if shares},
         **{f"{side}_recall_mean": fmean(shares) for side, shares in recalls.items() if shares},
     )

@@ -266,6 +266,7 @@ class CopyOutcome:
     erased: frozenset[str] = frozenset()  # ids of erased tenants, which leave the manifest
     unchanged: bool = False
     versions: str | None = None  # of the source's rows, from before they were read
+    cut: int = 0  # texts that were longer than the model takes
 
     def counts(self) -> dict[str, int]:
         return {

@@ -36,4 +36,5 @@ def quality(asked: Summary) -> str:
         ("overlap", asked.overlap_mean, asked.overlap_worst),
     ]
     shown = [f"{name} {mean:.0%} (worst {worst:.0%})" for name, mean, worst in sides if None not in (mean, worst)]
-    return f"{counted(asked.asked, 'question', 'questions')}: {', '.join(shown) or 'no answer could be compared'}"
+    said = f"{counted(asked.asked, 'question', 'questions')}: {', '.join(shown) or 'no answer could be compared'}"
+    return f"{said}; left out: {asked.refused:,} that the model refused" if asked.refused else said

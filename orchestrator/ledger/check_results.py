@@ -121,6 +121,7 @@ def asked(connection: sa.Connection, job_id: int) -> Summary | None:
         sa.select(
             sa.func.count().label("asked"),
             sa.func.count(each.overlap).label("compared"),
+            sa.func.count().filter(each.new_ms.is_(None)).label("refused"),
             sa.func.min(each.overlap).label("overlap_worst"),
             sa.func.avg(each.overlap).label("overlap_mean"),
             sa.func.coalesce(sa.func.max(each.drift).filter(comparable), 0.0).label("drift_worst"),

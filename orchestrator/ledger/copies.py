@@ -118,6 +118,9 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     results: dict[str, Any] = counts | {"changed": outcome.changed, "removed": outcome.removed, "lacking": outcome.gone}
     if outcome.versions is not None:
         results["versions"] = outcome.versions
+    # A repair embeds only a part of the batch.
+    if cut := max(outcome.cut, before.get("cut", 0)):
+        results["cut"] = cut
     batches.done(connection, lease, results, usage, busy_ms)
     if lease.found is not None:
         take_back(connection, lease.id)
@@ -147,6 +150,14 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     if outcome.erased:
         erased_ids.remove_ids(connection, lease.id, dict.fromkeys(outcome.erased), counted=False)
     _count(connection, _move_id(lease), before, counts, opened=-1)
+
+
+def cut_texts(connection: sa.Connection, job_id: int) -> int | None:
+    """Return how many texts the job's batches cut, because the model takes no longer ones. None: they were purged."""
+    cut = sa.func.coalesce(sa.cast(t.batch.c.found["cut"].astext, sa.Integer), 0)
+    of_copies = sa.and_(t.batch.c.job_id == job_id, t.batch.c.kind == BatchKind.COPY)
+    in_all: int | None = connection.execute(sa.select(sa.func.sum(cut)).where(of_copies)).scalar_one()
+    return in_all
 
 
 def _tally(tally: TargetTally) -> dict[str, Any]:

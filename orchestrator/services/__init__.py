@@ -8,6 +8,7 @@ conversion    has the store make a plan's target of its source
 cut_over      moves readers and the aliases that lead to them
 counts        the service's own count of each target
 exports       compares an export with its index
+issues        the issues of a job, for its report
 report        the records that a job moved and proved, and its cost
 late_writes   handles a write that came after its lease had ended
 lost_commits  notices that the job table lost commits

@@ -7,10 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice
 from typing import Any
-
-import sqlalchemy as sa
 
 from migrations import reversing
 from migrations.estimating import Prices
@@ -21,11 +18,12 @@ from orchestrator.core.model import Target
 from orchestrator.core.next_steps import next_steps
 from orchestrator.core.quality import quality
 from orchestrator.core.reading import JobRow, Reading, Since
-from orchestrator.core.states import CHECK_PASSED, JOB_ENDED, BatchKind, CheckState, JobState
-from orchestrator.core.wording import being, counted
-from orchestrator.ledger import audit, check_results, deletions, differences, embeddings, jobs, moves, parked, status
+from orchestrator.core.states import CHECK_PASSED, BatchKind, CheckState, JobState
+from orchestrator.core.wording import counted
+from orchestrator.ledger import audit, check_results, copies, deletions, differences, embeddings, jobs, moves, status
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.status import Spent
+from orchestrator.services.issues import SHOWN, issues_of
 from vecfleet import names
 from vecfleet.connections import bare_name
 from vecfleet.errors import BadInput, StoreError
@@ -34,8 +32,6 @@ from vecfleet.stores.base import Kind, Store
 NOT_RUN = "not run"
 QUERY_TEST = "query_performance"  # these are named in seed 001's log template
 TESTS = ("twin_deletion", "creator_deletion", "gdpr_compliance", QUERY_TEST)
-# Issues that are shown: enough to see what is wrong. The counts stay exact.
-SHOWN_ISSUES, _FEW_PARKED = 50, 10
 _CAN_LIST = frozenset(Kind) - {Kind.DOCUMENT, Kind.POD}
 _VERDICTS = ("verified", "mismatched", "empty", "unverified")
 
@@ -81,7 +77,8 @@ class Report:
     """One job, summed up.
 
     `after`: present content of the target index; None if it could not be read. `ours`: number of its namespaces that
-    the job created. `seconds`: time in which some batch was at work, without the waits for people.
+    the job created. `seconds`: time in which some batch was at work, without the waits for people. `cut`: texts that
+    were longer than the model takes; None where no batch is left to tell.
     """
 
     reading: Reading
@@ -95,6 +92,7 @@ class Report:
     seconds: float
     tests: Mapping[str, str]
     embedded: embeddings.Spent
+    cut: int | None
     asked: Summary | None
     since: Since
     deletions: Deletions
@@ -107,8 +105,13 @@ class Report:
         return self.reading.job
 
 
-def build(database: Database, store_named: Callable[[str], Store], prices: Prices, job_id: int) -> Report:
-    """Gather the report of a job. Reads the job table and the target index; writes nothing. Raises NotFound."""
+def build(
+    database: Database, store_named: Callable[[str], Store], prices: Prices, job_id: int, *, names_ids: bool = True
+) -> Report:
+    """Gather the report of a job. Reads the job table and the target index; writes nothing. Raises NotFound.
+
+    `names_ids`: it names records by their ids; otherwise it counts them.
+    """
     with database.begin() as connection:
         job = status.reading(connection, job_id, namespaces=0).job
     # Read the index outside the transactions, because that may take minutes.
@@ -121,7 +124,8 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
         spent = status.spent(connection, job_id)
         total, asked = add_up(spent.values()), check_results.asked(connection, job_id)
         measured = {QUERY_TEST: query_test(asked, reading.job.policies, targets)} if asked else {}
-        since = differences.since(connection, job_id, SHOWN_ISSUES)
+        since = differences.since(connection, job_id, SHOWN if names_ids else 0)
+        cut = copies.cut_texts(connection, job_id) if reading.job.policies.embedding is not None else 0
         asked_for = deletions.of_job(connection, job_id)
         return Report(
             reading=reading,
@@ -135,10 +139,22 @@ def build(database: Database, store_named: Callable[[str], Store], prices: Price
             seconds=busy_seconds(spent),
             tests=dict.fromkeys(TESTS, NOT_RUN) | measured | status.recorded_tests(connection, job_id),
             embedded=embeddings.spent(connection, job_id),
+            cut=cut,
             asked=asked,
             since=since,
             deletions=Deletions(len(asked_for), sum(deletion.is_fresh for deletion in asked_for)),
-            issues=tuple(_issues(connection, reading, targets, unread, since, asked=asked is not None)),
+            issues=tuple(
+                issues_of(
+                    connection,
+                    reading,
+                    targets,
+                    unread,
+                    since,
+                    asked=asked is not None,
+                    cut=cut,
+                    names_ids=names_ids,
+                )
+            ),
             audit_head=audit.head(connection),
             way_back_after=reversing.way_back(jobs.get(connection, job_id).plan, job_id),
         )
@@ -225,55 +241,6 @@ def busy_seconds(spent: Mapping[BatchKind, Spent]) -> float:
     return busy.total_seconds()
 
 
-def _issues(
-    connection: sa.Connection, reading: Reading, targets: list[Target], unread: str | None, since: Since, *, asked: bool
-) -> Iterable[str]:
-    totals = reading.totals
-    if reading.job.state not in JOB_ENDED:
-        yield f"the job {being(reading.job.state)}: this report is not final"
-    if reading.job.reason:
-        yield reading.job.reason
-    if reading.job.policies.embedding is not None and not asked:
-        yield "the quality of the new vectors is not judged: no question was asked"
-    if unread:
-        yield f"the target index could not be read: {unread}"
-    if totals.listed != totals.settled:
-        yield f"{totals.listed:,} records listed but {totals.settled:,} accounted for"
-    if totals.gone and not reading.job.policies.quiet_passes:
-        yield f"{counted(totals.gone, 'record was', 'records were')} gone from the source before the copy"
-    differing = [target for target in targets if target.check_state == CheckState.MISMATCHED]
-    for target in differing[:SHOWN_ISSUES]:
-        yield f"{target.namespace}: {(target.verdict or {}).get('reason', 'it differs from its source')}"
-    yield from islice(chain.from_iterable(map(named, differing)), SHOWN_ISSUES)
-    for namespace, record_id, what in since.shown:
-        yield f"since then {what}: {namespace} / {record_id}"
-    if (more := since.total - len(since.shown)) > 0:
-        yield f"since then: {more:,} more"
-    yield from _parked(connection, reading)
-
-
-def _parked(connection: sa.Connection, reading: Reading) -> Iterable[str]:
-    """Yield each parked record or, if there are more than a few, each reason; then each reason of parked batches."""
-    shown = parked.records(connection, reading.job.id, _FEW_PARKED + 1)
-    one_by_one = len(shown) <= _FEW_PARKED
-    for record in shown if one_by_one else ():
-        by = f" (left behind by {record.accepted_by})" if record.accepted_by else ""
-        yield f"parked: {record.source} / {record.record_id}: {record.reason}{by}"
-    for group in reading.reasons:
-        if not group.of_records or not one_by_one:
-            yield f"parked: {group}"
-    if not one_by_one:
-        more = f"{reading.more_reasons:,} more reasons, and " if reading.more_reasons else ""
-        yield f"parked: {more}each record: `vecfleet park list {reading.job.id}`"
-
-
-def named(target: Target) -> Iterable[str]:
-    """Yield the missing, extra or different records that a target's verdict shows."""
-    for sample in (target.verdict or {}).get("samples", ()):
-        parts = f" in {sample['parts']}" if "parts" in sample else ""
-        yield f"{sample['kind']}{parts}: {target.namespace} / {sample['id']}"
-
-
 def to_json(report: Report) -> dict[str, Any]:
     """Return the whole report as JSON values."""
     job, totals, estimate, spent = report.job, report.reading.totals, report.job.estimate, report.spent
@@ -338,7 +305,8 @@ def _embedding_to_json(report: Report) -> dict[str, Any] | None:
         return None
     used = (spent.texts, spent.tokens, round(asked.card.dollars(spent.tokens), 4))
     rows = zip(("texts", "tokens", "dollars"), (planned.distinct, planned.tokens, planned.dollars), used, strict=True)
-    return {name: {"estimated": a, "actual": b} for name, a, b in rows} | {"unanswered_tokens": spent.unanswered}
+    compared: dict[str, Any] = {name: {"estimated": a, "actual": b} for name, a, b in rows}
+    return compared | {"unanswered_tokens": spent.unanswered, "texts_cut": report.cut}
 
 
 def way_back(report: Report) -> str:

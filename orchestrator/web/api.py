@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends
 from orchestrator.bootstrap import Fleet
 from orchestrator.web import api_acts, api_looks
 from orchestrator.web.api_acts import APPROVE, OPERATE
+from orchestrator.web.api_looks import READ
 from orchestrator.web.applications import line_of
 from orchestrator.web.sampling import Sampler
 from vecfleet.fleet.models import PREFIX
@@ -22,7 +23,6 @@ from vecfleet.tenancy.api.routes import Turns, guarded
 from vecfleet.tenancy.api.users import Failures, admitting
 from vecfleet.tenancy.tokens import TokenFile
 
-READ = "read"
 _THREADS = 16
 _ERASURES = 4  # at once, in threads of their own: each takes minutes
 _EACH = 4  # of one token at work; its others wait, and nobody else's
@@ -49,7 +49,7 @@ def routers(
 
     looking, operating = router(READ, OPERATE, APPROVE), router(OPERATE, APPROVE)
     approving, forgetting = router(APPROVE), router(APPROVE, threads=erasing)
-    api_looks.add(looking, parts, sampler)
+    api_looks.add(looking, parts, sampler, tokens)
     api_looks.add_spending(operating, parts)
     api_acts.add_operating(operating, parts, tokens)
     api_acts.add_approving(approving, parts, tokens)

@@ -3,9 +3,10 @@
 A dry run reads the sources as an `apply` does, for read units of the account: it is for who may apply.
 """
 
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query, Request
 
 from migrations.estimating import Prices
 from orchestrator.bootstrap import Fleet
@@ -18,13 +19,16 @@ from orchestrator.web import plans
 from orchestrator.web.applications import Number
 from orchestrator.web.sampling import Sampler
 from vecfleet.fleet.models import Erasure, Jobs, JobSummary, Plans, PlanSummary, Status
+from vecfleet.tenancy.api.users import user_of
+from vecfleet.tenancy.tokens import TokenFile
 
+READ = "read"
 _ACTS_SHOWN = 500
 Limit = Annotated[int, Query(ge=0, le=1_000)]
 
 
-def add(router: APIRouter, parts: Fleet, sampler: Sampler) -> None:
-    _jobs(router, parts, sampler)
+def add(router: APIRouter, parts: Fleet, sampler: Sampler, tokens: TokenFile) -> None:
+    _jobs(router, parts, sampler, tokens)
     _plans(router, parts)
 
     @router.get("/erasures/{number}")
@@ -34,8 +38,16 @@ def add(router: APIRouter, parts: Fleet, sampler: Sampler) -> None:
             return Erasure(erasure=number, certificate=erasures.certificate_of(connection, number))
 
 
-def _jobs(router: APIRouter, parts: Fleet, sampler: Sampler) -> None:
+def _names_ids(tokens: TokenFile) -> Callable[[Request], Coroutine[Any, Any, bool]]:
+    async def told(request: Request) -> bool:
+        return user_of(request, tokens).get("role") != READ
+
+    return told
+
+
+def _jobs(router: APIRouter, parts: Fleet, sampler: Sampler, tokens: TokenFile) -> None:
     database = parts.database
+    NamesIds = Annotated[bool, Depends(_names_ids(tokens))]
 
     @router.get("/jobs")
     def list_jobs() -> Jobs:
@@ -56,21 +68,28 @@ def _jobs(router: APIRouter, parts: Fleet, sampler: Sampler) -> None:
         return Status(**seen.to_json(), rests=rests(reading))
 
     @router.get("/jobs/{job}/parked")
-    def list_parked(job: Number, limit: Limit = 100) -> dict[str, Any]:
-        """List what is set aside until somebody decides: by reason, record by record, batch by batch."""
+    def list_parked(job: Number, names_ids: NamesIds, limit: Limit = 100) -> dict[str, Any]:
+        """List what is set aside until somebody decides: by reason, record by record, batch by batch.
+
+        A token of the role `read` gets no records, for it sees no ids.
+        """
         with database.begin() as connection:
             jobs.get(connection, job)
             return {
                 "reasons": [group.to_json() for group in parked.groups(connection, job)],
                 "records_in_all": parked.count(connection, job),
-                "records": [record.to_json() for record in parked.records(connection, job, limit)],
+                "records": [record.to_json() for record in parked.records(connection, job, limit if names_ids else 0)],
                 "batches": [batch.to_json() for batch in parked.batches(connection, job)],
             }
 
     @router.get("/jobs/{job}/report")
-    def read_report(job: Number) -> dict[str, Any]:
-        """Sum a job up: moved and verified, before and after, cost against estimate, the way back."""
-        return reports.to_json(reports.build(database, parts.store_named, Prices.of(parts.settings), job))
+    def read_report(job: Number, names_ids: NamesIds) -> dict[str, Any]:
+        """Sum a job up: moved and verified, before and after, cost against estimate, the way back.
+
+        A token of the role `read` is told how many records differ or are parked, and not their ids.
+        """
+        prices = Prices.of(parts.settings)
+        return reports.to_json(reports.build(database, parts.store_named, prices, job, names_ids=names_ids))
 
     @router.get("/jobs/{job}/evidence")
     def list_evidence(job: Number) -> dict[str, Any]:

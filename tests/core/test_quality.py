@@ -51,6 +51,13 @@ def test_a_summary_has_both_sides_mean_and_worst() -> None:
     assert (summary.asked, summary.compared, summary.overlap_mean) == (3, 2, 0.25)
 
 
+def test_a_question_that_the_new_model_refuses_is_counted_and_said() -> None:
+    refused = question(None, []) | {"new_ms": None, "new_recall": None}
+    summary = summarise([GOOD, refused])
+    assert summary is not None and (summary.asked, summary.refused, summary.new_recall_mean) == (2, 1, 1.0)
+    assert judged(GOOD, refused)[1].endswith("; left out: 1 that the model refused")
+
+
 def judged(*queries: dict[str, Any], unasked: str | None = None, **gate: Any) -> tuple[str, str]:
     evidence = replace(PROVEN, level="content+query", gate=Gate(**gate), queries=queries, unasked=unasked)
     verdict = judge(evidence)

@@ -152,6 +152,34 @@ def test_everybody_gets_of_every_route_of_the_api_what_the_table_says(
     assert not wrong, "\n".join(wrong)
 
 
+def test_who_may_only_look_is_told_of_records_and_not_their_ids(
+    service: TestClient, tokens: TokenFile, database: Database
+) -> None:
+    # Given a job with a parked record, and one that differs at its target
+    table = JobTable(database)
+    plan = plan_of(planned("s", "t-s"))
+    files = plan.source.model_copy(update={"store": "parquet"})
+    table.apply(plan.model_copy(update={"source": files, "target": files}).sealed())
+    table.listed({"s": [["differing-id", "parked-id"]]})
+    [lease] = table.take()
+    table.copy(lease, "t-s", wrote=["differing-id"], parked=["parked-id"])
+    verdict = {"reason": "1 different", "samples": [{"kind": "different", "id": "differing-id"}]}
+    with table.by_hand() as connection:
+        connection.execute(sa.update(t.target).values(check_state="mismatched", verdict=verdict))
+
+    def told(role: str, path: str) -> str:
+        token = tokens.create({"id": role, "role": role})
+        answer = service.get(f"{PREFIX}/jobs/{table.job_id}/{path}", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 200
+        return answer.text
+
+    # Then
+    for role, sees in (("read", False), ("operate", True)):
+        assert ("parked-id" in told(role, "parked")) is ("parked-id" in told(role, "report")) is sees
+        assert ("differing-id" in told(role, "report")) is sees
+        assert "1 different" in told(role, "report") and '"records_in_all":1' in told(role, "parked")
+
+
 def test_no_route_of_the_api_is_missing_from_the_table(service: TestClient) -> None:
     described: Mapping[str, Any] = service.app.openapi()["paths"]  # type: ignore[attr-defined]
     routes = {

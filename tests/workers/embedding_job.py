@@ -53,9 +53,13 @@ def open_embedding(
     dollars_cap: float | None = None,
     texts_from: str | None = None,
     texts_url: str | None = None,
+    cut_at: int | None = None,
     **policies: Any,
 ) -> One:
-    """A job by the local model, or by the model of a service that costs so many dollars for a million tokens."""
+    """A job by the local model, or by the model of a service that costs so many dollars for a million tokens.
+
+    `cut_at`: the model takes no more tokens, and the plan has longer texts cut.
+    """
     asked: dict[str, Any] = {} if service is None else {"openai_api_key": KEY, "openai_base_url": service.url}
     settings = Settings(
         database_url=SecretStr(database_url),
@@ -72,11 +76,14 @@ def open_embedding(
     for start in range(0, len(records), 10):
         source.upsert(namespace, records[start : start + 10])
     card = look_up(LOCAL_MODEL, settings, DIMENSION) if service is None else look_up("openai/a-model", settings)
+    if cut_at is not None:
+        card = card.model_copy(update={"max_tokens": cut_at})
     rows = rows_of(settings, texts_from, "id")
     embedding = Embedding(
         card=card.model_copy(update={"dollars_per_million_tokens": price}),
         text="{text}",
         rows=rows,
+        too_long="park" if cut_at is None else "cut",
         dollars_cap=dollars_cap,
         gate=gate_of(root, questions, least_recall, least_overlap),
     )

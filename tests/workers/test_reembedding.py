@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from embedding_job import held, old, open_embedding
 from in_one_process import One
 
+from migrations.estimating import Prices
 from orchestrator.core.states import JobState
 from orchestrator.ledger import parked
-from orchestrator.services import acts
+from orchestrator.services import acts, report
 from vecfleet.embedders import vectors_of
 from vecfleet.embedders.opening import open_model
 from vecfleet.records import Record
@@ -62,6 +63,20 @@ def test_records_without_text_are_parked_with_the_reason(open_job: Open) -> None
         "d": "its text is empty",
     }
     assert set(held(one)) == {"a"}
+
+
+def test_texts_that_were_cut_are_counted_in_the_report(open_job: Open) -> None:
+    texts = [
+        "sleep well",
+        "sleep eight hours and keep it dark",
+        "sleep eight hours and keep it dark",
+        "sleep is half of it",
+    ]
+    one = open_job([old(f"r{number}", text=text) for number, text in enumerate(texts)], cut_at=4)
+    one.until(JobState.VERIFIED)
+    told = report.build(one.table.database, one.process.fleet.store_named, Prices(), one.table.job_id)
+    assert "2 texts were longer than the model takes, and cut" in told.issues
+    assert report.to_json(told)["embedding"]["texts_cut"] == 2
 
 
 def test_texts_of_a_file_are_embedded_and_another_file_stops_the_job(open_job: Open, tmp_path: Path) -> None:
