@@ -12,6 +12,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "null_fields": ("drop", "refuse"),
     "filtered_fetch": ("finds", "finds-nothing"),
     "equal_vectors": ("keep", "drop"),
+    "extra_columns": ("refuse", "ignore"),
     "converted_names": ("skip", "drop"),
     "converted_sparse": ("skip", "drop"),
 }
@@ -25,6 +26,7 @@ class Contested:
     null_fields: str = "drop"  # null as the value of a document's field
     filtered_fetch: str = "finds"  # fetch by filter of documents that have a dense vector alone
     equal_vectors: str = "keep"  # an import of JSON lines and documents with equal vectors
+    extra_columns: str = "refuse"  # columns of an import's Parquet files that the kind of index does not have
     converted_names: str = "skip"  # a conversion and a record with metadata under `_…`: without it, or without that key
     converted_sparse: str = "skip"  # a conversion and sparse values for which the schema has no field
 

@@ -18,7 +18,7 @@ def _open(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
-def _count(path: Path) -> int:
+def _count(_index: Index, path: Path) -> int:
     return sum(len(batch) for batch in _batches(path))
 
 

@@ -21,7 +21,7 @@ class Format:
 
     name: str
     endings: tuple[str, ...]
-    count_rows: Callable[[Path], int]
+    count_rows: Callable[[Index, Path], int]
     read_batches: Callable[[Path], Iterator[list[Any]]]
     read_row: Callable[[Index, Any], Record]  # raises the `Refusal` that an upsert of the row would get
 

@@ -13,14 +13,22 @@ from emulator.import_files import BATCH_ROWS, Format, ImportFailed, name_file, u
 from emulator.index import Index
 from emulator.records import Record, pack_floats, sparse_of
 
-COLUMNS = ("id", "values", "sparse_values", "metadata")
+
+def _columns(index: Index) -> tuple[str, ...]:
+    """Return the columns that a file for this index has: the second is required, as the first is."""
+    shape = index.shape
+    if shape.vector_type == "sparse":
+        return ("id", "sparse_values", "metadata")
+    undeclared = shape.metric == "dotproduct" and index.contested.undeclared_sparse == "accept"
+    sparse = ("sparse_values",) if shape.sparse or undeclared else ()
+    return ("id", "values", *sparse, "metadata")
 
 
-def _count_rows(path: Path) -> int:
-    """Count the rows of a file, after checking that its columns are those of an import."""
+def _count_rows(index: Index, path: Path) -> int:
+    """Count the rows of a file, after checking that its columns are those of an import into this index."""
     try:
         with pq.ParquetFile(path) as file:
-            wrong = _wrong_columns(file.schema_arrow)
+            wrong = _wrong_columns(file.schema_arrow, index)
             rows = int(file.metadata.num_rows)
     except (OSError, pa.ArrowException) as error:
         raise unreadable(path, "Parquet", error) from None
@@ -29,14 +37,15 @@ def _count_rows(path: Path) -> int:
     return rows
 
 
-def _wrong_columns(schema: Any) -> str | None:
-    unexpected = sorted(set(schema.names) - set(COLUMNS))
-    if unexpected:
-        return f"column '{unexpected[0]}' is not one of {', '.join(COLUMNS)}"
-    if "id" not in schema.names or not {"values", "sparse_values"} & set(schema.names):
-        return "columns 'id' and 'values' or 'sparse_values' are required"
-    for name in schema.names:
-        if not _fits(name, schema.field(name).type):
+def _wrong_columns(schema: Any, index: Index) -> str | None:
+    columns = _columns(index)
+    unexpected = sorted(set(schema.names) - set(columns))
+    if unexpected and index.contested.extra_columns == "refuse":
+        return f"column '{unexpected[0]}' is not one of {', '.join(columns)}"
+    if not {*columns[:2]} <= set(schema.names):
+        return f"columns '{columns[0]}' and '{columns[1]}' are required"
+    for name in columns:
+        if name in schema.names and not _fits(name, schema.field(name).type):
             return f"column '{name}' has the wrong type, {schema.field(name).type}"
     return None
 
@@ -81,7 +90,8 @@ def _with_values(rows: list[dict[str, Any]], column: Any) -> list[dict[str, Any]
 
 
 def _read_row(index: Index, row: Any) -> Record:
-    id, sparse, metadata = row["id"], row.get("sparse_values"), row.get("metadata")
+    row = {name: row.get(name) for name in _columns(index)}
+    id, sparse, metadata = row["id"], row.get("sparse_values"), row["metadata"]
     name = f"Vector ID {id}"
     try:
         fields = orjson.loads(metadata) if metadata is not None else None
@@ -90,7 +100,7 @@ def _read_row(index: Index, row: Any) -> Record:
     weights = None
     if sparse is not None:
         weights = sparse_of(sparse["indices"] or [], pack_floats(sparse["values"] or [], name), name)
-    return index.check_record(id, row.get("values", b""), weights, fields)
+    return index.check_record(id, row.get("values") or b"", weights, fields)
 
 
 PARQUET = Format("Parquet", (".parquet",), _count_rows, _read_batches, _read_row)

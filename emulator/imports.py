@@ -120,7 +120,7 @@ class Imports:
         files = await asyncio.to_thread(find_files, folder, form)
         for namespace in dict(files):
             self._check_new(namespace)
-        counts = [await asyncio.to_thread(form.count_rows, path) for _, path in files]
+        counts = [await asyncio.to_thread(form.count_rows, self._index, path) for _, path in files]
         done, total = 0, max(1, sum(counts))
         vectors: dict[str, set[object]] = {}
         for namespace, path in files:

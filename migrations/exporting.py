@@ -9,11 +9,13 @@ import pyarrow.parquet as pq
 from migrations.auditing import sample_records
 from migrations.reading import Reader
 from vecfleet.records import Record
+from vecfleet.stores.base import Kind
 from vecfleet.stores.parquet import columns
 
 GROUP_RECORDS = 500
 
-SCHEMA = pa.schema([pa.field("namespace", pa.string(), nullable=False), *columns.SCHEMA])
+RECORD = columns.schema(Kind.HYBRID)
+SCHEMA = pa.schema([pa.field("namespace", pa.string(), nullable=False), *RECORD])
 
 
 def export_sample(reader: Reader, number: int, path: Path) -> int:
@@ -35,4 +37,4 @@ def export_sample(reader: Reader, number: int, path: Path) -> int:
 
 def _batch(group: list[tuple[str, Record]]) -> pa.RecordBatch:
     namespaces = pa.array([namespace for namespace, _ in group], pa.string())
-    return pa.record_batch([namespaces, *columns.to_arrays([record for _, record in group])], schema=SCHEMA)
+    return pa.record_batch([namespaces, *columns.to_arrays([record for _, record in group], RECORD)], schema=SCHEMA)

@@ -66,14 +66,14 @@ class Words:
     """The words to look for in texts, and their replacements."""
 
     def __init__(self, tenant: Tenant, known: Mapping[str, str], pseudonym: str) -> None:
-        from vecfleet.stores.parquet.folders import namespace_folder  # loads pyarrow, which only an erasure waits for
+        from vecfleet.stores.parquet.folders import encoded_folder  # loads pyarrow, which only an erasure waits for
 
         self._names, self._pseudonym = known, pseudonym
         own = names.build(tenant.creator, tenant.twin)
         twins = rf"|{re.escape(own)}_twin_(?:{_REST}|\{{value\}})" if tenant.twin is None else ""
         # Two creators may use the same twin id, so the id alone is no word; the names of a twin's namespaces are.
         words = {own, *known} | ({tenant.creator} if tenant.twin is None else set())
-        words |= {namespace_folder(word).removeprefix(namespace_folder("")) for word in words}  # in paths of exports
+        words |= {encoded_folder(word).removeprefix(encoded_folder("")) for word in words}  # in paths of exports
         longest_first = [re.escape(word) for word in sorted(words, key=len, reverse=True)]
         any_of = f"(?:{'|'.join(longest_first)}{twins})"
         self._pattern = re.compile(f"{_BEFORE}{any_of}{_AFTER}|{_BEFORE_IN_TASK}{any_of}{_AFTER_IN_TASK}")

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.contracts.making import like
-from vecfleet.digests import record_sha256
 from vecfleet.errors import (
     BadInput,
     BadRequest,
@@ -48,7 +47,7 @@ def index_in(root: Path, kind: Kind = Kind.DENSE) -> ParquetIndex:
 
 
 def parts(root: Path, namespace: str = NS) -> list[Path]:
-    return sorted((root / "exports/brain" / f"namespace={namespace}").glob("*.parquet"))
+    return sorted((root / "exports/brain" / namespace).glob("*.parquet"))
 
 
 def test_what_was_handed_out_is_known_beside_a_folder_whose_description_is_damaged(tmp_path: Path) -> None:
@@ -188,7 +187,7 @@ def test_a_frozen_writer_makes_the_others_wait_and_say_so(
     monkeypatch.setattr(files, "LOCK_PATIENCE_S", 0.05)
     index.upsert(NS, [dense("a")])
 
-    with (tmp_path / f"exports/brain/namespace={NS}/_namespace.json").open("rb+") as held:
+    with (tmp_path / f"exports/brain/{NS}/_namespace.json").open("rb+") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(Unavailable, match="another process keeps"):
             index.upsert(NS, [dense("b")])
@@ -206,7 +205,8 @@ def test_a_record_that_was_changed_in_its_file_is_refused_and_its_neighbours_are
     index.upsert(NS, [dense("a", text="before"), dense("b")])
     (part,) = parts(tmp_path)
     table = pq.ParquetFile(part).read()
-    pq.write_table(table.set_column(4, table.field("metadata"), pa.array(['{"text":"after"}', "{}"])), part)
+    place = table.column_names.index("metadata")
+    pq.write_table(table.set_column(place, table.field(place), pa.array(['{"text":"after"}', None])), part)
 
     assert index.fetch(NS, ["b"]).records["b"] == dense("b")
     with pytest.raises(BadRequest, match="'a' is not what was written"):
@@ -276,21 +276,30 @@ def test_a_link_is_no_index_for_one_folder_has_one_name(tmp_path: Path) -> None:
         ParquetStore(tmp_path).describe("exports/again")
 
 
-NAMES = ["a", "A", "aux", "a%41", "..", "/", "~", "namespace=a", "x" * 512, "X" * 512, "X" * 511 + "x", "p q"]
+LONG = ["x" * 512, "X" * 512, "X" * 511 + "x"]
+NAMES = ["a", "A", "_index.json", ".hidden", "aux", "a%41", "..", "/", "~", "namespace=a", "p q", *LONG]
 
 
-def test_every_namespace_has_a_folder_of_its_own_whatever_the_file_system_folds(
-    index: ParquetIndex, tmp_path: Path
-) -> None:
+def test_every_namespace_has_a_folder_of_its_own(index: ParquetIndex, tmp_path: Path) -> None:
     for name in NAMES:
         index.upsert(name, [dense("a", where=name)])
 
     assert [namespace.name for namespace in index.namespaces()] == sorted(NAMES)
     assert all(index.fetch(name, ["a"]).records["a"].metadata == {"where": name} for name in NAMES)
     folders = [path.name for path in (tmp_path / "exports/brain").iterdir() if path.is_dir()]
-    assert len({name.lower() for name in folders}) == len(NAMES)
     assert max(map(len, folders)) <= 255
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exports"]
+
+
+def test_a_name_whose_folder_is_anothers_has_one_of_its_own(index: ParquetIndex, tmp_path: Path) -> None:
+    """As on a disk that does not tell capitals apart, where `tenant` opens the folder of `Tenant`."""
+    index.upsert("Tenant", [dense("a")])
+    (tmp_path / "exports/brain/Tenant").rename(tmp_path / "exports/brain/tenant")
+
+    index.upsert("tenant", [dense("b")])
+
+    assert index.list_ids("tenant").ids == ["b"]
+    assert [path.name for path in sorted(tmp_path.glob("exports/brain/*/"))] == ["namespace=tenant", "tenant"]
 
 
 def test_no_plan_learns_where_a_folder_lies(tmp_path: Path) -> None:
@@ -305,31 +314,22 @@ def test_any_reader_of_parquet_sees_the_records_with_their_namespaces(tmp_path: 
     sparse = Sparse(struct.pack("<2I", 3, 4_294_967_295), struct.pack("<2f", 0.5, 0.25))
     one = Record("a", struct.pack("<4f", 1, 2, 3, 4), sparse, {"text": "Zürich", "page": 7.0, "tags": ["x", "y"]})
     index.upsert("creator_A", [one])
-    index.upsert("b", [dense("b")])
+    index.upsert("__default__", [dense("b")])
 
-    table = ds.dataset(tmp_path / "exports/brain", partitioning="hive").to_table().sort_by("id")
+    skipped = [".", "_index", "_namespace"]
+    folder = ds.dataset(tmp_path / "exports/brain", partitioning=["namespace"], ignore_prefixes=skipped)
+    table = folder.to_table().sort_by("id")
 
     assert table.schema.field("values").type == pa.list_(pa.float32())
-    assert table.schema.field("sparse_indices").type == pa.list_(pa.uint32())
     assert table.to_pylist() == [
         {
             "id": "a",
             "values": [1, 2, 3, 4],
-            "sparse_indices": [3, 4_294_967_295],
-            "sparse_values": [0.5, 0.25],
+            "sparse_values": {"indices": [3, 4_294_967_295], "values": [0.5, 0.25]},
             "metadata": '{"text":"Zürich","page":7.0,"tags":["x","y"]}',
-            "digest": record_sha256(one).hex(),
             "namespace": "creator_A",
         },
-        {
-            "id": "b",
-            "values": [0.5, 1, 2, 3],
-            "sparse_indices": None,
-            "sparse_values": None,
-            "metadata": "{}",
-            "digest": record_sha256(dense("b")).hex(),
-            "namespace": "b",
-        },
+        {"id": "b", "values": [0.5, 1, 2, 3], "sparse_values": None, "metadata": None, "namespace": "__default__"},
     ]
 
 
@@ -369,7 +369,7 @@ def test_a_folder_is_on_the_disk_before_it_has_its_name_and_its_name_before_anyb
     assert done == [
         "synced exports/brain/DRAFT/_namespace.json",
         "synced exports/brain/DRAFT",
-        f"named exports/brain/namespace={NS}",
+        f"named exports/brain/{NS}",
         "synced exports/brain",
     ]
 

@@ -15,6 +15,7 @@ import pytest
 from pinecone import AsyncPinecone, Pinecone, ServerlessSpec
 from pinecone.errors.exceptions import ApiError, NotFoundError
 
+from emulator.contested import Contested
 from emulator.server import start
 
 OVER = ("Completed", "Failed", "Cancelled")
@@ -176,6 +177,25 @@ def test_sparse_and_hybrid_records_are_imported_from_a_folder_of_this_machine(co
         assert run(index, f"file://{tmp_path}/{folder}").status == "Completed"
         stored = index.fetch(ids=["r1"], namespace="n").vectors["r1"].sparse_values
         assert (stored.indices, stored.values) == ([2, 9], [0.25, 0.5])
+
+
+@pytest.mark.parametrize("switch", ["refuse", "ignore"])
+def test_a_file_has_the_columns_of_its_kind_of_index(tmp_path: Path, switch: str) -> None:
+    emulator = start(port=0, import_delay_s=0, contested=Contested(extra_columns=switch))
+    try:
+        pc = Pinecone(api_key="test", host=emulator.control)
+        pc.create_index(name="dense", dimension=3)
+        pc.indexes.create(name="sparse", schema={"fields": {"_sparse_values": {"type": "sparse_vector"}}})
+        sparse = pa.array([{"indices": [2], "values": [0.5]}])
+        write(tmp_path, "n", rows(1), sparse_values=sparse)
+        for name, extra in (("dense", "sparse_values"), ("sparse", "values")):
+            done = run(pc.index(name), f"file://{tmp_path}")
+            if switch == "refuse":
+                assert done.status == "Failed" and f"column '{extra}' is not one of id" in done.error
+            else:
+                assert (done.status, done.records_imported) == ("Completed", 1)
+    finally:
+        emulator.stop()
 
 
 def test_imports_are_listed_page_by_page_newest_first(index: Any) -> None:

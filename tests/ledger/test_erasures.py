@@ -25,7 +25,7 @@ from vecfleet.digests import Tally
 from vecfleet.names import Tenant
 from vecfleet.patience import CALL_LASTS_DEADLINES
 from vecfleet.settings import Settings
-from vecfleet.stores.parquet.folders import namespace_folder
+from vecfleet.stores.parquet.folders import encoded_folder
 from vecfleet.tenancy.erasing import RESIDUAL
 from vecfleet.tenancy.fences import subject_of
 from vecfleet.tenancy.finding import TenantPlace
@@ -306,14 +306,16 @@ def test_a_name_is_replaced_where_it_stands_and_nowhere_in_another(text: str, le
 
 
 def test_a_name_leaves_the_path_of_an_export_as_errors_quote_it_and_others_stay_in_theirs() -> None:
-    def line(namespace: str) -> str:
-        return f"[error] cannot read exports/brain/{namespace_folder(namespace)}/part-0.parquet"
+    def line(folder: str) -> str:
+        return f"[error] cannot read exports/brain/{folder}/part-0.parquet"
 
     words = Traces(Tenant("Ana.1", "x"), {("brain", "Old.ns")}, 7).words()
     for namespace in ("creator_Ana.1_twin_x", "Old.ns"):
-        assert words.replaced(line(namespace)) == "[error] cannot read exports/brain/namespace=erased-7/part-0.parquet"
+        assert words.replaced(line(namespace)) == line("erased-7")
+        assert words.replaced(line(encoded_folder(namespace))) == line("namespace=erased-7")
     for namespace in ("creator_Ana.1_twin_xy", "Old.nsx"):
-        assert words.replaced(line(namespace)) == line(namespace)
+        for folder in (namespace, encoded_folder(namespace)):
+            assert words.replaced(line(folder)) == line(folder)
 
 
 @pytest.mark.parametrize("kind", BatchKind)

@@ -104,10 +104,10 @@ def test_a_sample_is_exported_bit_for_bit(world: World, tmp_path: Path) -> None:
     assert set(rows) == {("one", "a"), ("one", "b"), ("two", "a")}
     one = rows["one", "a"]
     assert np.array(one["values"], "<f4").tobytes() == awkward
-    assert one["sparse_indices"] == [7, 4_000_000_000]
-    assert np.array(one["sparse_values"], "<f4").tobytes() == sparse.values
+    assert one["sparse_values"]["indices"] == [7, 4_000_000_000]
+    assert np.array(one["sparse_values"]["values"], "<f4").tobytes() == sparse.values
     assert json.loads(one["metadata"]) == {"text": "名前", "n": 1.0}
-    assert rows["one", "b"]["sparse_indices"] is None
+    assert rows["one", "b"]["sparse_values"] is None
     assert np.array(rows["two", "a"]["values"], "<f4").tobytes() == awkward[::-1]
     assert [file.name for file in tmp_path.iterdir()] == ["sample.parquet"]
 

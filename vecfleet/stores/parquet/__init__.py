@@ -4,10 +4,10 @@
 records into a table and back, `folders` names into paths, `files` errors of the file system into ours.
 
     exports/brain/                           the index, described by `_index.json`
-        namespace=creator_a_twin_b/          a namespace, described by `_namespace.json`
-            part-0000000001-….parquet        records: id, values, sparse_indices, sparse_values, metadata, digest
+        creator_a_twin_b/                    a namespace, described by `_namespace.json`
+            part-0000000001-….parquet        records: id, values, sparse_values, metadata
 
-Readers of such folders take `namespace` for a column of its own, and skip files whose names begin with `_` or a dot.
+That is the layout of Pinecone's bulk import, which takes `.parquet` files alone.
 """
 
 from vecfleet.stores.parquet.index import ParquetIndex

@@ -8,13 +8,15 @@ from vecfleet.errors import BadInput
 
 INDEX_FILE = "_index.json"
 NAMESPACE_FILE = "_namespace.json"
-NAMESPACES = "namespace=*"
 # These begin with a dot, so that no reader takes them for data.
 DRAFT, DELETED = ".new-", ".deleted-"
 
 _HOST = "parquet:"
 _INDEX_NAME = re.compile(r"[a-z0-9_][a-z0-9._-]*(/[a-z0-9_][a-z0-9._-]*)?")
+_ENCODED = "namespace="
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+# Safe as names of folders and of objects in buckets.
+_OWN_NAME = re.compile(r"[A-Za-z0-9_!'()&$@;:+,-]([A-Za-z0-9_!'()&$@;:+,. -]*[A-Za-z0-9_!'()&$@;:+,-])?")
 # File systems take 255 bytes for a name.
 _MAX_CHARS = 200
 
@@ -41,8 +43,14 @@ def host_of(name: str) -> str:
     return _HOST + name
 
 
-def namespace_folder(namespace: str) -> str:
-    """Return `namespace=` and the name, percent-encoded.
+def own_folder(namespace: str) -> str | None:
+    """Return the namespace's name, which a bulk import takes from its folder's; None if no folder can have it."""
+    fits = len(namespace) <= _MAX_CHARS and _OWN_NAME.fullmatch(namespace) and namespace.lower() != INDEX_FILE
+    return namespace if fits else None
+
+
+def encoded_folder(namespace: str) -> str:
+    """Return `namespace=` and the name, percent-encoded: without an own folder, and in exports of former versions.
 
     Capitals are encoded too, because some file systems do not tell them apart. A name that is too long becomes its
     digest: `_namespace.json` inside tells it.
@@ -50,4 +58,4 @@ def namespace_folder(namespace: str) -> str:
     encoded = "".join(char if char in _PLAIN else f"%{ord(char):02X}" for char in namespace)
     if len(encoded) > _MAX_CHARS:
         encoded = "~" + hashlib.sha256(namespace.encode()).hexdigest()
-    return "namespace=" + encoded
+    return _ENCODED + encoded

@@ -14,8 +14,8 @@ from vecfleet.names import DEFAULT, canonical
 from vecfleet.records import Record
 from vecfleet.stores import paging, rules
 from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Limits, Matches, NamespaceInfo, Usage, Written
-from vecfleet.stores.parquet import files
-from vecfleet.stores.parquet.folders import DELETED, NAMESPACE_FILE, NAMESPACES, namespace_folder
+from vecfleet.stores.parquet import columns, files
+from vecfleet.stores.parquet.folders import DELETED, NAMESPACE_FILE, encoded_folder, own_folder
 from vecfleet.stores.parquet.parts import Parts, looking_again
 
 ONE_CALL = Usage(requests=1)  # files cost nothing
@@ -30,6 +30,7 @@ class ParquetIndex:
     def __init__(self, info: IndexInfo, folder: Path) -> None:
         self.info = info
         self._folder = folder
+        self._schema = columns.schema(info.kind)
 
     @property
     def fetch_room(self) -> int:
@@ -37,7 +38,7 @@ class ParquetIndex:
 
     def namespaces(self) -> Iterator[NamespaceInfo]:
         with files.translated(f"list the namespaces in {self.info.name!r}"):
-            paths = sorted(self._folder.glob(f"{NAMESPACES}/{NAMESPACE_FILE}"))
+            paths = sorted(self._folder.glob(f"[!.]*/{NAMESPACE_FILE}"))
         described = (self._described(file.parent) for file in paths)
         yield from sorted((info for info in described if info is not None), key=lambda info: info.name)
 
@@ -125,15 +126,31 @@ class ParquetIndex:
             self._parts(namespace).remove(ids)
 
     def _described(self, path: Path) -> NamespaceInfo | None:
-        try:
-            with files.translated(f"read the description of {path.name}"):
-                body = orjson.loads((path / NAMESPACE_FILE).read_bytes())
-        except files.Replaced:
+        body = _description(path)
+        if body is None:
             return None
-        return NamespaceInfo(body["name"], looking_again(Parts(path).count), body["schema"])
+        return NamespaceInfo(body["name"], looking_again(Parts(path, self._schema).count), body["schema"])
 
     def _parts(self, namespace: str) -> Parts:
-        return Parts(self._path(namespace))
+        return Parts(self._path(namespace), self._schema)
 
     def _path(self, namespace: str) -> Path:
-        return self._folder / namespace_folder(canonical(namespace))
+        """Return the namespace's folder: of its own name, unless it has an encoded one.
+
+        Where a file system does not tell capitals apart, the folder of that name may be another namespace's.
+        """
+        name = canonical(namespace)
+        encoded, own = self._folder / encoded_folder(name), own_folder(name)
+        if own is None or encoded.exists():
+            return encoded
+        there = _description(self._folder / own)
+        return encoded if there is not None and there["name"] != name else self._folder / own
+
+
+def _description(path: Path) -> Mapping[str, Any] | None:
+    try:
+        with files.translated(f"read the description of {path.name}"):
+            body: Mapping[str, Any] = orjson.loads((path / NAMESPACE_FILE).read_bytes())
+    except files.Replaced:
+        return None
+    return body

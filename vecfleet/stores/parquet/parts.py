@@ -7,6 +7,7 @@ a crash in between, the repeated write does that. Writers take turns. Readers lo
 look again if a file was replaced before they opened it.
 """
 
+import base64
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from vecfleet.errors import Unavailable
+from vecfleet.errors import BadRequest, Unavailable
 from vecfleet.records import Record
 from vecfleet.stores.parquet import columns, files
 from vecfleet.stores.parquet.folders import DRAFT, NAMESPACE_FILE
@@ -29,9 +30,11 @@ T = TypeVar("T")
 
 # A fetch reads whole groups. They are small, because ids that are asked for together lie together.
 GROUP_RECORDS = 100
-# Text is compressed; values are noise to a compressor.
-_COMPRESSION = {name: "zstd" if name in ("id", "metadata") else "none" for name in columns.SCHEMA.names}
-_COLUMN_PATHS = {name: f"{name}.list.element" for name in ("values", "sparse_indices", "sparse_values")}
+# Text is compressed, by what every reader of Parquet knows; values are noise to a compressor.
+_COMPRESSION = {"id": "snappy", "metadata": "snappy"}
+# The records' SHA-256 stand in the file's own description, base64: in a column an import would refuse them.
+_SHA256 = b"vecfleet.sha256"
+_DIGEST = "digest"  # the column in which former versions kept them, in hexadecimal
 # A draft this old belongs to a process that died.
 _DRAFT_SECONDS = 3_600
 _LOOKS = 50
@@ -61,8 +64,10 @@ def looking_again(call: Callable[[], T]) -> T:
 class Parts:
     """The parts in one folder. Every method may raise `files.Replaced`: see `looking_again`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        """`schema`: the columns of a new part; other parts may have those of a former version."""
         self._folder = folder
+        self._schema = schema
         self._lock = folder / NAMESPACE_FILE
 
     def count(self) -> int:
@@ -98,8 +103,8 @@ class Parts:
         """Add a part with these records, each once, and take them out of the others. Returns its number."""
         with files.translated(f"write {len(records):,} records into {self._folder.name}"):
             with files.draft_in(self._folder) as draft:
-                table = pa.table(columns.to_arrays(records), schema=columns.SCHEMA)
-                _write(table, draft)
+                table = pa.table(columns.to_arrays(records, self._schema), schema=self._schema)
+                _write(table, columns.digests(records), draft)
                 with self._alone():
                     others = self._listed()
                     number = 1 + max(map(_number, others), default=0)
@@ -123,10 +128,12 @@ class Parts:
         path = self._folder / name
         with pq.ParquetFile(path) as file:
             table = file.read(use_threads=False)
-        kept = table.filter(pa.array([row not in without for row in range(table.num_rows)]))
+            rows = [row for row in range(table.num_rows) if row not in without]
+            digests = b"" if _DIGEST in table.column_names else b"".join(_digests(file, name, rows))
+        kept = table.take(pa.array(rows, pa.int64()))
         if kept.num_rows:
             with files.draft_in(self._folder) as draft:
-                _write(kept, draft)
+                _write(kept, digests, draft)
                 files.publish(draft, self._folder / _name(_number(name), kept))
         path.unlink()
         files.sync_folder(self._folder)
@@ -171,16 +178,15 @@ def _number(name: str) -> int:
     return int(match[1])
 
 
-def _write(table: pa.Table, path: Path) -> None:
-    compression = {_COLUMN_PATHS.get(name, name): how for name, how in _COMPRESSION.items()}
-    pq.write_table(
-        table,
-        path,
-        row_group_size=GROUP_RECORDS,
-        compression=compression,
-        use_dictionary=False,
-        write_statistics=["id"],
-    )
+def _write(table: pa.Table, digests: bytes, path: Path) -> None:
+    """Write a part; without `digests` they are in its column."""
+    plain = table.replace_schema_metadata(None)
+    with pq.ParquetWriter(
+        path, plain.schema, compression=_COMPRESSION, use_dictionary=False, write_statistics=["id"]
+    ) as file:
+        file.write_table(plain, row_group_size=GROUP_RECORDS)
+        if digests:
+            file.add_key_value_metadata({_SHA256: base64.b64encode(digests)})
 
 
 def _read(path: Path, rows: Sequence[int]) -> Iterator[Record]:
@@ -189,8 +195,22 @@ def _read(path: Path, rows: Sequence[int]) -> Iterator[Record]:
     with pq.ParquetFile(path) as file:
         groups = sorted({row // GROUP_RECORDS for row in rows})
         table = file.read_row_groups(groups, use_threads=False)
-    starts = {group: place * GROUP_RECORDS for place, group in enumerate(groups)}
-    yield from columns.to_records(table.take([starts[row // GROUP_RECORDS] + row % GROUP_RECORDS for row in rows]))
+        starts = {group: place * GROUP_RECORDS for place, group in enumerate(groups)}
+        table = table.take([starts[row // GROUP_RECORDS] + row % GROUP_RECORDS for row in rows])
+        if _DIGEST in table.column_names:
+            digests = [bytes.fromhex(text) for text in table.column(_DIGEST).to_pylist()]
+        else:
+            digests = _digests(file, path.name, rows)
+    yield from columns.to_records(table, digests)
+
+
+def _digests(file: pq.ParquetFile, name: str, rows: Sequence[int]) -> list[bytes]:
+    """Return the SHA-256 of these rows' records as they were written."""
+    text = (file.metadata.metadata or {}).get(_SHA256)
+    if text is None:
+        raise BadRequest(f"{name} does not tell the digests of its records: another program wrote it")
+    held = base64.b64decode(text)
+    return [held[columns.SHA256_BYTES * row : columns.SHA256_BYTES * (row + 1)] for row in rows]
 
 
 # A name holds the digest of the ids: whatever became of the file since, a file of this name holds these ids.

@@ -15,7 +15,8 @@ from vecfleet.stores.parquet.folders import INDEX_FILE, host_of, index_path, is_
 from vecfleet.stores.parquet.index import ParquetIndex
 from vecfleet.stores.rules import DOCUMENTS_REMEDY
 
-FORMAT = 1
+FORMAT = 2  # 1: folders `namespace=…`, digests in a column
+_READ = {(1, DIGEST_VERSION), (FORMAT, DIGEST_VERSION)}
 _HANDED_OUT = "handed_out"
 
 
@@ -117,7 +118,7 @@ def _info(name: str, text: bytes) -> IndexInfo:
         info = IndexInfo(name=name, kind=Kind(body["kind"]), host=host_of(name), **described)
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"the {INDEX_FILE} of {name!r} does not describe an index", next_step="export again") from error
-    if versions != (FORMAT, DIGEST_VERSION):
+    if versions not in _READ:
         raise BadInput(
             f"the folder {name!r} was written by another version of vecfleet", next_step="import it with that version"
         )
