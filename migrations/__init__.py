@@ -5,8 +5,8 @@ carry it out; `mapreading` reads a metadata map from options and files, and `win
 `embedding` is the text that a plan embeds, by which model; `texts` reads it where the records do not hold it, and
 `questions` are those that judge its vectors.
 Planning starts in `recipes` (`namespaces`, `between`, `documents` and `reembedding` have their own starts); `creators`
-and `index` decide, `checks`, `convertible` and `embedding_checks` object, `estimating` and `embedding_cost` add up the
-cost.
+and `index` decide, `checks`, `convertible`, `importable` and `embedding_checks` object, `estimating` and
+`embedding_cost` add up the cost.
 They rest on `survey` (the content of the indexes) and `ownership` (the owners, from a file, Supabase or Postgres).
 `rechecking` asks whether a plan still fits when it is applied. `analysis`, `auditing`, `previewing` and `exporting`
 look before anything moves. `comparing` compares two `places`.

@@ -154,7 +154,7 @@ def check_targets(
         total = sum(counts[name] for name in occupied)
         # Under `dual` the application writes to both sides, so records at the targets are its own; and what stands in
         # an index that the service made from the source is the source's.
-        stops = policies.collisions == "fail" and policies.writers != "dual" and not policies.converted
+        stops = policies.collisions == "fail" and policies.writers != "dual" and not policies.prefilled
         findings.found(
             f"{counted(len(occupied), 'target')} not empty ({counted(total, 'record')} there): {few(occupied)}"
             + (

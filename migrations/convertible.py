@@ -31,12 +31,12 @@ def check(survey: Survey, grouping: Grouping | None, policies: Policies, new: Ne
     findings.raise_problems()
 
 
-def check_all_chosen(plan: Plan, survey: Survey) -> None:
-    """Raise BadPlan if the plan leaves namespaces out: the conversion takes all of them."""
+def check_all_chosen(plan: Plan, survey: Survey, by: str = "conversion") -> None:
+    """Raise BadPlan if the plan leaves namespaces out: the service takes all of them."""
     findings, held = Findings(), survey.namespaces
     left = [name for name in plan.left_alone if name in held and held[name].records]
     if left:
-        findings.problems.append(f"the service's conversion takes every namespace, and the plan leaves out {few(left)}")
+        findings.problems.append(f"the service's {by} takes every namespace, and the plan leaves out {few(left)}")
     findings.raise_problems()
 
 

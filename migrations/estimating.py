@@ -155,9 +155,9 @@ class CostModel:
         total = sum((work for phase in phases for work in phase), _Work())
         share = 1.0 if self.policies.exclusive else LIVE_SHARE
         records = sum(move.records for move in moves)
-        converted_gb = records * self.shape.record / BYTES_PER_GB if self.policies.converted else 0.0
+        filled_gb = records * self.shape.record / BYTES_PER_GB if self.policies.prefilled else 0.0
         dollars = (
-            converted_gb * self.prices.conversion_gb
+            filled_gb * self.prices.conversion_gb
             + total.read_units * self.prices.read_million / 1e6
             + total.write_units * self.prices.write_million / 1e6
             + total.egress * self.prices.egress_gb / 1e9
@@ -214,7 +214,7 @@ class CostModel:
         sampled = min(move.records, SAMPLED_RECORDS)
         sample = _Work(fetches=1, read_units=1.0 if self.metered_source else 0.0, egress=sampled * self.shape.answer)
         reading = self._read(move.records, metered=self.metered_source, listed=move.ids_file is None)
-        if self.policies.converted:  # each record is looked for, and few are lacking
+        if self.policies.prefilled:  # each record is looked for, and few are lacking
             return self._at_source(reading + sample if sampled else reading) + self._at_target(self._read(move.records))
         writing = self._write(move)
         if self.policies.check_every_write or self.policies.writers == "dual":

@@ -14,13 +14,7 @@ from typing import Any, Literal, Self
 
 import orjson
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from migrations.embedding import Embedding
 from migrations.mapping import MetadataMap
@@ -30,7 +24,7 @@ from vecfleet import names
 from vecfleet.connections import full_name
 from vecfleet.errors import BadPlan
 from vecfleet.private import write_private
-from vecfleet.stores.base import IndexInfo, Kind, ReadNodes
+from vecfleet.stores.base import BulkFiles, IndexInfo, Kind, ReadNodes
 
 try:  # libyaml reads a plan of 12,000 moves in a second; pure Python takes half a minute
     from yaml import CSafeDumper as SafeDumper
@@ -149,6 +143,7 @@ class Policies(_Part):
     numbers: Literal["park", "float64"] = "park"  # NaN, infinities and integers past 2**53
     halves: Literal["refuse", "accept"] = "refuse"  # for values that a target keeps as 16 bits each
     converted: bool = False  # the service makes the target of the source when the plan is applied
+    bulk: BulkFiles | None = None  # the service fills the target from these, copies of the source's
     encoded_ids: bool = False  # ids at Pinecone are the ASCII forms of those at the plan's other side
     enrich: bool = True
     metadata_map: MetadataMap | None = None  # in a reverse plan, the map that it takes back
@@ -170,9 +165,12 @@ class Policies(_Part):
     window: Window | None = None  # in it alone batches begin; None: at any hour
     repair_rounds: int = Field(default=2, ge=0)
     budget_factor: float = Field(default=1.5, gt=0)
-    exclusive: bool = (
-        False  # no live readers or writers share the index: the fleet may use the whole documented allowance
-    )
+    exclusive: bool = False  # nobody else reads or writes the index: the fleet may use the whole documented allowance
+
+    @property
+    def prefilled(self) -> bool:
+        """Say whether the service itself filled the targets before the job, as far as it could."""
+        return self.converted or self.bulk is not None
 
     @property
     def review(self) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from migrations import checks
+from migrations import checks, convertible, importable
 from migrations.analysis import analyze, foresee
 from migrations.creators import Grouping, assign
 from migrations.embedding import Embedding
@@ -24,7 +24,7 @@ from migrations.survey import COMPARE_UP_TO, CommonIds, HeldNamespace, Survey, S
 from migrations.texts import TextRows, texts_of
 from vecfleet.errors import BadPlan
 from vecfleet.records import FLOAT32_BYTES
-from vecfleet.stores.base import IndexInfo, Kind, Limits, ReadNodes, Store
+from vecfleet.stores.base import BulkFiles, IndexInfo, Kind, Limits, ReadNodes, Store
 
 __all__ = [
     "Common",
@@ -108,12 +108,14 @@ class ExportOptions:
 class ImportOptions:
     """Recipe `import`: an exported folder into an index.
 
-    An absent index is created as `new` says (no place named: where the exported one was).
+    An absent index is created as `new` says (no place named: where the exported one was). `bulk`: a copy of the folder
+    in a bucket, which the service imports by itself first.
     """
 
     folder: str
     index: str
     new: NewIndex = field(default_factory=NewIndex)
+    bulk: BulkFiles | None = None
     common: Common = field(default_factory=Common)
 
 
@@ -160,7 +162,16 @@ def plan_import(folders: Store, store: Store, options: ImportOptions, *, now: da
     surveyor = Surveyor(folders, Surveyor(store))
     survey = surveyor.survey(options.folder, options.index)
     create = new_index(survey, options.index, options.new)
-    return plan_surveyed("import", surveyor, survey, None, _unread(options.common), now, options.index, create)
+    if options.bulk is None:
+        return plan_surveyed("import", surveyor, survey, None, _unread(options.common), now, options.index, create)
+    policies = options.common.policies.model_copy(update={"bulk": options.bulk})
+    importable.check(survey, folders, policies, create)
+    common = _unread(replace(options.common, policies=policies))
+    plan = plan_surveyed("import", surveyor, survey, None, common, now, options.index, create)
+    convertible.check_all_chosen(plan, survey, "bulk import")
+    gb = plan.estimate.records * plan.estimate.record_bytes / 1e9
+    note = importable.said(policies, options.folder, gb, priced=bool(common.prices.conversion_gb))
+    return plan.model_copy(update={"warnings": (*plan.warnings, note)}).sealed()
 
 
 def _unread(common: Common) -> Common:

@@ -37,7 +37,7 @@ def require_few_withdrawn(work: Work, count: int) -> None:
     source = work.move.source
     _require_any(work, "nothing is removed on its account")
     why = f"records of {source} went away after they were copied; what was written of them would be removed"
-    of = work.move.planned if work.job.plan.policies.converted else work.move.written
+    of = work.move.planned if work.job.plan.policies.prefilled else work.move.written
     _require_under_cap(work, "removed", count, of, why)
 
 

@@ -71,12 +71,12 @@ def _unlike_recorded(work: Work, target: Target, group: Sequence[Placed]) -> Seq
     """Return the records to write: all in the first pass; later those that changed since this batch wrote them.
 
     Under `dual` the application writes to the target too: a record that is equal there already is not written. A record
-    that a check found missing or different counts as changed. What a conversion made equal is not written either.
+    that a check found missing or different counts as changed. What the service made equal is not written either.
     """
     policies = work.job.plan.policies
     dual = policies.writers == "dual"
     if work.job.passes == 1 and not dual:
-        return _unequal(work, target, group) if policies.converted else group
+        return _unequal(work, target, group) if policies.prefilled else group
     recorded = work.recorded(target.id)
     if not dual:
         return _unlike(recorded, group)

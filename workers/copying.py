@@ -137,8 +137,8 @@ def _take_targets(work: Work, batch: _Batch) -> list[Target]:
     if place is not None and place.namespace in groups:
         targets[place.namespace] = place
     to_note, to = groups.keys() - targets.keys(), work.move.to
-    if work.job.plan.policies.converted and to is not None and place is None:
-        to_note |= {to}  # it may hold what a conversion made of records that are gone
+    if work.job.plan.policies.prefilled and to is not None and place is None:
+        to_note |= {to}  # it may hold what the service made of records that are gone
     if to is not None and to_note == {to}:
         owner = groups[to][0].owner if groups.get(to) else None
         with work.database.once() as connection:

@@ -66,10 +66,10 @@ def list_namespace(work: Work) -> Rest | None:
         listing.record(None)
         work.look_again(f"{move.source} lists {listing.listed} ids of {move.planned} so far")
         listing.read_again()
-    if work.job.passes == 1 and work.job.plan.policies.converted and move.to is not None:
-        # What the conversion made of records deleted since would stand there for ever: no listing of the source has it.
+    if work.job.passes == 1 and work.job.plan.policies.prefilled and move.to is not None:
+        # What the service made of records deleted since would stand there for ever: no listing of the source has it.
         listing.record(None)
-        work.look_again(f"{move.to} may not list all that was converted yet", often=False)
+        work.look_again(f"{move.to} may not list yet all that the service wrote", often=False)
         listing.add_late(id for page in work.target.ids(move.to) for id in page)
     held = max(move.planned, move.listed - move.erased) - move.deleted
     if not listing.found_any and held > 0 and not _began_to_delete(work):

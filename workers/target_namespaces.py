@@ -35,9 +35,9 @@ def prepare(work: Work, target: Target) -> Target:
             drop_if_empty(work.target.index, target.namespace)  # needs no lease, which may be over by now
             raise
     # Under `dual` the application wrote the target's records, as it wrote their counterparts in the source. In an index
-    # that the service converted for this job, all that it made is the job's.
+    # that the service filled for this job, all that it made is the job's.
     policies = work.job.plan.policies
-    foreign = not created and policies.writers != "dual" and not policies.converted
+    foreign = not created and policies.writers != "dual" and not policies.prefilled
     lags = foreign and work.target.index.limits.reads_lag
     if lags:
         _let_its_maker_say_so(work, target)
@@ -45,7 +45,7 @@ def prepare(work: Work, target: Target) -> Target:
     if lags:
         _require_fresh(work, target)
     with work.database.begin() if held.count else work.database.once() as connection:
-        return moves.prepared(connection, target.id, created_by_us=created or policies.converted, held=held)
+        return moves.prepared(connection, target.id, created_by_us=created or policies.prefilled, held=held)
 
 
 def _remove_the_alias_left(work: Work, target: Target) -> None:

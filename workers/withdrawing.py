@@ -22,7 +22,7 @@ def withdraw(work: Work, tallies: Sequence[TargetTally], gone: Sequence[str]) ->
     as extra.
     """
     policies = work.job.plan.policies
-    if not (policies.quiet_passes or policies.converted) or (work.job.passes == 1 and not gone):
+    if not (policies.quiet_passes or policies.prefilled) or (work.job.passes == 1 and not gone):
         return 0
     if work.job.doubted_at is not None:  # the source may lack records because of a clean-up since
         return 0
@@ -52,7 +52,7 @@ def _left_unrecorded(work: Work, target: Target, gone: Sequence[str]) -> dict[st
     """Return records that a crashed attempt of this batch wrote and that the source no longer has: id → short digest.
 
     No tally names these records. They are known by their content and, in a shared target, by the ids this move took.
-    In the first pass over a converted index, each is what the conversion made of a record that was deleted since.
+    In the first pass over an index that the service filled, each is what it made of a record that was deleted since.
     """
     ids = [work.placer.target_id(source_id) for source_id in gone]
     if ids and target.checks_ids:
@@ -62,7 +62,7 @@ def _left_unrecorded(work: Work, target: Target, gone: Sequence[str]) -> dict[st
     return {
         record_id: manifests.short(record_digest(record))
         for record_id, record in held.items()
-        if (work.job.plan.policies.converted and work.job.passes == 1) or makes(work, record, target.namespace)
+        if (work.job.plan.policies.prefilled and work.job.passes == 1) or makes(work, record, target.namespace)
     }
 
 

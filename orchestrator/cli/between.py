@@ -20,6 +20,7 @@ from orchestrator.cli.planning import write
 from orchestrator.cli.session import fleet
 from orchestrator.services.apply import folders_that_are_tenants
 from vecfleet.errors import BadInput, Refused
+from vecfleet.stores.base import BulkFiles
 from vecfleet.stores.encoded_ids import seen
 
 ExclusiveOption = Annotated[
@@ -99,6 +100,16 @@ def import_(
     new: NewIndexOptions,
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A folder that an export made.")],
     index: Annotated[str, typer.Argument(metavar="INDEX", help="The index to fill; created where it is absent.")],
+    via: Annotated[
+        Literal["copy", "bulk"],
+        typer.Option(help="Copy each record; or have the service import --uri, and copy what that leaves out."),
+    ] = "copy",
+    uri: Annotated[
+        str | None, typer.Option(metavar="URI", help="For --via bulk, a copy of FOLDER: s3://BUCKET/DIR, gs://…")
+    ] = None,
+    storage_integration: Annotated[
+        str | None, typer.Option(metavar="ID", help="The service's storage integration that may read --uri.")
+    ] = None,
     namespace: NamespaceOption = None,
     skip: SkipOption = None,
     writers: WritersOption = "freeze",
@@ -119,6 +130,7 @@ def import_(
             folder=folder,
             index=name,
             new=new.new_index(),
+            bulk=_bulk(via, uri, storage_integration),
             common=_common(parts, policies, mapping, namespace, skip),
         )
         plan = plan_import(parts.folders, seen(store, encode_ids), options, now=datetime.now(UTC))
@@ -233,6 +245,21 @@ def _common(
         skip=tuple(skip or ()),
         naming=Naming(pairs=pairs),
     )
+
+
+def _bulk(via: str, uri: str | None, integration: str | None) -> BulkFiles | None:
+    if via == "bulk" and uri is not None:
+        return BulkFiles(uri, integration)
+    if via == "bulk":
+        raise BadInput(
+            "`--via bulk` needs the place from which the service can read the folder's files",
+            next_step="copy the folder into a bucket, and name that: `--uri s3://BUCKET/DIR`",
+        )
+    if uri is not None or integration is not None:
+        raise BadInput(
+            "`--uri` and `--storage-integration` are for `--via bulk`", next_step="add `--via bulk`, or leave them out"
+        )
+    return None
 
 
 def _place(text: str) -> tuple[str, str]:

@@ -1,7 +1,6 @@
 """`plan creators`, `plan namespaces`, `plan index`, `plan reverse` and `apply`."""
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -32,7 +31,7 @@ from orchestrator.services import apply as applying
 from orchestrator.telemetry import tracing
 from vecfleet.connections import PINECONE
 from vecfleet.errors import BadInput, Refused
-from vecfleet.stores.base import Backup, Conversion
+from vecfleet.stores.base import Backup, BulkImport, Conversion
 from vecfleet.stores.encoded_ids import seen
 
 _PERCENT_TOLD = 10
@@ -192,7 +191,7 @@ def apply(
 
             taken = take_backup(parts, reviewed.source.typed, quiet=as_json)
         job_id = applying.apply(
-            parts, reviewed, who=who(), backup=taken, no_backup=no_backup, on_wait=_converting(as_json=as_json)
+            parts, reviewed, who=who(), backup=taken, no_backup=no_backup, on_wait=_waiting(as_json=as_json)
         )
         from orchestrator.doctor import strangers  # loads Celery
 
@@ -221,15 +220,15 @@ def apply(
             say_next(steps)
 
 
-def _converting(*, as_json: bool) -> Callable[[Conversion], None]:
-    """Return what says, now and then, how far the service's conversion is."""
+def _waiting(*, as_json: bool) -> applying.OnWait:
+    """Return what says, now and then, how far the service's conversion or import is."""
     told: list[int] = []
 
-    def tell(conversion: Conversion) -> None:
-        percent = int(conversion.percent)
+    def tell(work: Conversion | BulkImport) -> None:
+        percent = int(work.percent)
         if not as_json and (not told or percent >= told[-1] + _PERCENT_TOLD):
             told.append(percent)
-            say(f"the service converts {conversion.source} into {conversion.target}: {percent} %")
+            say(f"the service {work.doing}: {percent} %")
 
     return tell
 

@@ -92,7 +92,7 @@ def _percent(share: float | None) -> str:
 
 _IN_THE_LINE = {
     *("writers", "conflicts", "collisions", "orphans", "verify", "cut_over", "soak_seconds", "clean_up", "exclusive"),
-    *("metadata_map", "embedding", "encoded_ids", "window"),
+    *("metadata_map", "embedding", "encoded_ids", "window", "bulk"),
 }
 
 

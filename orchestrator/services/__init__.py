@@ -5,6 +5,7 @@ left_behind   decides that parked records stay behind, or takes the decision bac
 refusals      refuses an act that may not be done on a job now
 apply         makes a job from a reviewed plan
 conversion    has the store make a plan's target of its source
+bulk_import   has the store fill a plan's target from files in a bucket
 cut_over      moves readers and the aliases that lead to them
 counts        the service's own count of each target
 exports       compares an export with its index

@@ -4,6 +4,7 @@ Nothing is written before the transaction, except that an absent target index is
 commit costs nothing: the dispatcher finds the job. A dry run stops before the first write.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from migrations import reversing
@@ -14,12 +15,14 @@ from migrations.routing import Ownership
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.freshness import Waits
 from orchestrator.ledger import audit, jobs, whole_indexes
-from orchestrator.services import conversion
+from orchestrator.services import bulk_import, conversion
 from orchestrator.telemetry import tracing
 from vecfleet.connections import full_name
 from vecfleet.errors import Refused
-from vecfleet.stores.base import Backup, IndexInfo
+from vecfleet.stores.base import Backup, BulkFiles, BulkImport, Conversion, IndexInfo
 from vecfleet.stores.encoded_ids import seen
+
+OnWait = Callable[[Conversion | BulkImport], None]
 
 # Three times the batches that the default workers hold, so that no worker waits for the dispatcher's next tick.
 DEFAULT_WINDOW = 48
@@ -94,11 +97,11 @@ def apply(
     who: str,
     backup: Backup | None = None,
     no_backup: bool = False,
-    on_wait: conversion.OnWait | None = None,
+    on_wait: OnWait | None = None,
 ) -> int:
     """Start a job and return its id. Raises Refused if a guard or another job stands in the way.
 
-    `on_wait` is called while the service converts the source, if the plan says so; None: nobody waits for that.
+    `on_wait` is called while the service converts or imports the source, if the plan says so; None: nobody waits.
     """
     if not (backup or no_backup or plan.keeps_files):
         raise Refused(
@@ -112,7 +115,7 @@ def apply(
     return job_id
 
 
-def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None, on_wait: conversion.OnWait | None) -> int:
+def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None, on_wait: OnWait | None) -> int:
     from orchestrator.queue import require_broker  # loads Celery: a plan is read without it
 
     database = fleet.database
@@ -123,6 +126,8 @@ def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None, on_wait: c
         jobs.require_not_done(connection, plan.digest)
     if plan.policies.converted:
         checked, target = _converted(fleet, plan, on_wait)
+    elif plan.policies.bulk is not None:
+        checked, target = _bulk_imported(fleet, plan, plan.policies.bulk, on_wait)
     else:
         checked = check(fleet, plan)
         target = checked.target or _create_target(fleet, plan, checked.source)
@@ -147,7 +152,7 @@ def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None, on_wait: c
     return job_id
 
 
-def _converted(fleet: Fleet, plan: Plan, on_wait: conversion.OnWait | None) -> tuple[Checked, IndexInfo]:
+def _converted(fleet: Fleet, plan: Plan, on_wait: OnWait | None) -> tuple[Checked, IndexInfo]:
     """Have the service convert the source, or wait for the conversion that an earlier apply began."""
     begun = conversion.finish(fleet, plan, on_wait)
     checked = check(fleet, plan)
@@ -155,6 +160,19 @@ def _converted(fleet: Fleet, plan: Plan, on_wait: conversion.OnWait | None) -> t
         conversion.require_made(plan, begun)
     target = checked.target or plan.target.named(conversion.convert(fleet, plan, checked.source, on_wait))
     conversion.require_all_planned(fleet, plan, target)
+    return checked, target
+
+
+def _bulk_imported(fleet: Fleet, plan: Plan, files: BulkFiles, on_wait: OnWait | None) -> tuple[Checked, IndexInfo]:
+    """Have the service import the plan's files, or wait for the import that an earlier apply began."""
+    begun = bulk_import.finish(fleet, plan, files, on_wait)
+    checked = check(fleet, plan)
+    target = checked.target or _create_target(fleet, plan, checked.source)
+    if begun is None:
+        assert on_wait is not None, "`finish` refuses where nobody waits"
+        bulk_import.run(fleet, plan, files, target, on_wait)
+    if plan.create_target is not None:
+        conversion.require_all_planned(fleet, plan, target)
     return checked, target
 
 

@@ -47,7 +47,7 @@ def convert(fleet: Fleet, plan: Plan, source: IndexInfo, on_wait: OnWait | None)
 
 
 def require_all_planned(fleet: Fleet, plan: Plan, target: IndexInfo) -> None:
-    """Raise Refused if the conversion made a namespace that the plan does not have: nobody would prove it."""
+    """Raise Refused if the store made a namespace that the plan does not have: nobody would prove it."""
     planned = {canonical(move.to) for move in plan.moves if move.to is not None}
     others = {held.name for held in fleet.store_named(plan.target.store).open(target).namespaces()} - planned
     if others:

@@ -69,3 +69,15 @@ def test_folders_that_are_none_are_named_in_the_answer(vecfleet: Vecfleet, brain
     for folder, says in (("exports/other", "there are: exports/brain"), ("../brain", "cannot be a folder")):
         answer = vecfleet("plan", "import", folder, "mind")
         assert (answer.code, says in answer.err) == (2, True), answer.err
+
+
+def test_a_bulk_import_needs_its_files_and_no_other_import_takes_them(vecfleet: Vecfleet, brain: Brain) -> None:
+    exported(brain)
+    words = ("plan", "import", "exports/brain", "mind")
+    lacking = vecfleet(*words, "--via", "bulk")
+    assert (lacking.code, "--uri s3://BUCKET/DIR" in lacking.err) == (2, True)
+    for option in ("--uri", "--storage-integration"):
+        answer = vecfleet(*words, option, "s3://bucket/brain")
+        assert (answer.code, "are for `--via bulk`" in answer.err) == (2, True)
+    made = vecfleet(*words, "--via", "bulk", "--uri", "s3://bucket/brain", "--storage-integration", "i-7", "--json")
+    assert made.json["plan"]["policies"]["bulk"] == {"uri": "s3://bucket/brain", "integration": "i-7"}

@@ -19,7 +19,7 @@ from tests.stories.emulated import Row, Rows, assert_same_index, row
 from tests.stories.test_recipes_as_written import A_DAY, BRAIN, Reader
 from tests.stories.world import NOW, SMALL, WHO, OpenWorld, World
 from vecfleet.errors import BadPlan, StoreError
-from vecfleet.stores.base import Conversion
+from vecfleet.stores.base import BulkImport, Conversion
 
 pytestmark = pytest.mark.story
 
@@ -123,7 +123,7 @@ def test_what_the_service_s_conversion_left_out_is_copied_and_all_is_proven(open
     assert any("the job copies 8 records with one" in warning for warning in plan.warnings)
 
     # When a conversion is cancelled, and its index deleted
-    def cancel(conversion: Conversion) -> None:
+    def cancel(conversion: Conversion | BulkImport) -> None:
         url = f"{world.emulator.address}/conversion-jobs/{conversion.id}"
         httpx.delete(url, headers={"X-Pinecone-Api-Version": "2026-07", "Api-Key": "any"}).raise_for_status()
 
@@ -132,7 +132,7 @@ def test_what_the_service_s_conversion_left_out_is_copied_and_all_is_proven(open
     world.fleet.store.remove(DOCUMENTS)
 
     # And the command dies while the service converts anew, from a snapshot that lacks what is written then
-    def written_meanwhile(_: Conversion) -> None:
+    def written_meanwhile(_: object) -> None:
         world.emulator.write(SMALL, "alma", [row("plain-7", page=700), row("later", page=1)])
         world.emulator.delete(SMALL, "bruno", "bruno-3")
         raise KeyboardInterrupt

@@ -8,6 +8,7 @@ given and returned in canonical form (`names.canonical`: the default one is `__d
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -188,6 +189,36 @@ class Conversion:
     percent: float
     converted: int
     skipped: int
+
+    @property
+    def doing(self) -> str:
+        return f"converts {self.source} into {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class BulkFiles:
+    """Files in a bucket that a store reads by itself. `integration`: the store's right to read them; None: public."""
+
+    uri: str
+    integration: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BulkImport:
+    """An import of such files into an index by its store. The count is the store's own."""
+
+    id: str
+    uri: str
+    index: str
+    status: str
+    percent: float
+    imported: int
+    created_at: datetime
+    error: str | None
+
+    @property
+    def doing(self) -> str:
+        return f"imports {self.uri} into {self.index}"
 
 
 class Index(Protocol):

@@ -42,6 +42,10 @@ class ParquetIndex:
         described = (self._described(file.parent) for file in paths)
         yield from sorted((info for info in described if info is not None), key=lambda info: info.name)
 
+    def misnamed(self) -> list[str]:
+        """Return the namespaces whose folders have other names, by which a bulk import would call them."""
+        return [info.name for info in self.namespaces() if self._path(info.name).name != info.name]
+
     def namespace(self, name: str) -> NamespaceInfo | None:
         return self._described(self._path(name))
 

@@ -2,8 +2,9 @@
 
 `store` is the control plane and `index` the data plane, `document_index` that of document indexes, `texts_in` that of
 indexes that embed texts themselves; `accounts` has one store for each account, `serving` answers an application,
-`conversions` are the service's own. `clients` builds the SDK's clients, `kinds` tells the kind of an index, `regions`
-where one may be, `records` turns records into requests and answers into records, `errors` is the one table of errors.
+`conversions` and `bulk_imports` are the service's own. `clients` builds the SDK's clients, `kinds` tells the kind of an
+index, `regions` where one may be, `records` turns records into requests and answers into records, `errors` is the one
+table of errors.
 """
 
 from vecfleet.stores.pinecone.accounts import Accounts

@@ -15,6 +15,7 @@ from vecfleet.stores.documents import Layout
 from vecfleet.stores.pinecone import kinds
 from vecfleet.stores.pinecone.aliases import NamespaceAliases
 from vecfleet.stores.pinecone.backups import PineconeBackups
+from vecfleet.stores.pinecone.bulk_imports import PineconeImports
 from vecfleet.stores.pinecone.bytes_lane import BytesLane
 from vecfleet.stores.pinecone.clients import PerProcess, control_plane, data_plane, dialed, rest_client
 from vecfleet.stores.pinecone.conversions import PineconeConversions
@@ -106,6 +107,9 @@ class PineconeStore:
     def conversions(self) -> PineconeConversions:
         controller = self.settings.pinecone_controller_host or CONTROLLER
         return PineconeConversions(PerProcess(lambda: rest_client(controller, self.settings)))
+
+    def imports(self, info: IndexInfo) -> PineconeImports:
+        return PineconeImports(info.name, self._clients(info)[0])
 
     def open(self, info: IndexInfo) -> PineconeIndex | DocumentIndex:
         """Open the index. Raises WrongKind for documents that cannot be copied, KeyRefused for another project's."""

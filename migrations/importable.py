@@ -1,0 +1,47 @@
+"""Imports that the service can begin by a bulk import of its own. Read-only."""
+
+from migrations.findings import Findings, few
+from migrations.plan import NewIndex, Policies
+from migrations.survey import Survey
+from vecfleet.names import DEFAULT
+from vecfleet.stores.base import Kind, Store
+from vecfleet.stores.documents import Layout
+
+URIS = ("s3://", "gs://", "https://", "file:///")  # the last is the emulator's
+MAX_URI_CHARS = 1_500
+
+
+def check(survey: Survey, folders: Store, policies: Policies, create: NewIndex | None) -> None:
+    """Raise BadPlan with every reason why the service's bulk import cannot begin this plan."""
+    from vecfleet.stores.parquet import ParquetIndex  # loads pyarrow, which other plans do without
+
+    assert policies.bulk is not None, "only a plan with files for the service is checked"
+    uri, into = policies.bulk.uri, survey.target or survey.source
+    cloud = create.cloud if create is not None else into.cloud
+    folder = folders.open(survey.source)
+    misnamed = folder.misnamed() if isinstance(folder, ParquetIndex) else []
+    there = {name for name, held in survey.occupied.items() if held.records or name != DEFAULT} & {*survey.namespaces}
+    reasons = {
+        f"knows no {uri!r}: write s3://BUCKET/DIR, gs://BUCKET/DIR or "
+        "https://ACCOUNT.blob.core.windows.net/CONTAINER/DIR": not uri.startswith(URIS) or len(uri) > MAX_URI_CHARS,
+        "reads no S3 for an index outside of AWS": uri.startswith("s3://") and cloud not in (None, "aws"),
+        "takes no index of pods": into.kind is Kind.POD,
+        "takes no index that embeds texts itself": into.kind is Kind.INTEGRATED,
+        "takes JSON lines for a document index, and an export is of Parquet": Layout.of(into) is not None,
+        "keeps metadata and ids as they are": policies.metadata_map is not None or policies.encoded_ids,
+        f"makes new namespaces, and these are there: {few(there)}": bool(there),
+        f"would call these namespaces by their folders' other names: {few(misnamed)}": bool(misnamed),
+    }
+    findings = Findings()
+    findings.problems += [f"the service's bulk import {why}" for why, holds in reasons.items() if holds]
+    findings.raise_problems()
+
+
+def said(policies: Policies, folder: str, gb: float, *, priced: bool) -> str:
+    """Return what a person should know before applying such a plan."""
+    assert policies.bulk is not None, "only a plan with files for the service is spoken of"
+    unknown = "" if priced else f"; its price of {gb:,.3f} GB is not known here (CONVERSION_DOLLARS_PER_GB)"
+    return (
+        f"the service imports {policies.bulk.uri} when this is applied: nobody but you knows that it is a copy of "
+        f"{folder}. What it leaves out, the job copies{unknown}"
+    )

@@ -1,0 +1,47 @@
+"""Bulk import: the store itself fills a plan's target from files in a bucket, before the job proves and completes it.
+
+Nothing of ours is written here. The store's own list of imports remembers what an apply began: stopped in the middle,
+the import goes on there, and the next apply of the same plan waits for it. Two applies at once may both begin one; both
+write the same records, or the service refuses the second.
+"""
+
+from collections.abc import Callable
+
+from migrations.findings import few
+from migrations.plan import Plan
+from orchestrator.bootstrap import Fleet
+from vecfleet.errors import Refused
+from vecfleet.names import DEFAULT, canonical
+from vecfleet.stores.base import BulkFiles, BulkImport, IndexInfo
+
+OnWait = Callable[[BulkImport], None]
+
+
+def finish(fleet: Fleet, plan: Plan, files: BulkFiles, on_wait: OnWait | None) -> BulkImport | None:
+    """Wait for the import that an earlier apply of the plan began; None if none did, or its index was deleted."""
+    if on_wait is None:
+        raise Refused(
+            f"{files.uri} is imported by the service first, for as long as that takes",
+            code="bulk-import-takes-long",
+            next_step="start this plan by `vecfleet apply`, which waits for it",
+        )
+    store = fleet.accounts.store(plan.target.store)
+    info = next((info for info in store.indexes() if info.name == plan.target.index), None)
+    imports = store.imports(info) if info is not None else None
+    begun = imports.find(files.uri, plan.made_at) if imports is not None else None
+    return imports.finish(begun, on_wait) if imports is not None and begun is not None else None
+
+
+def run(fleet: Fleet, plan: Plan, files: BulkFiles, target: IndexInfo, on_wait: OnWait) -> None:
+    """Have the store import the files into the plan's namespaces, which must be new, and wait."""
+    store, planned = fleet.accounts.store(plan.target.store), {canonical(move.to or "") for move in plan.moves}
+    held = [info.name for info in store.open(target).namespaces() if info.count or info.name != DEFAULT]
+    there = planned & {*held}
+    if there:
+        raise Refused(
+            f"the service imports into new namespaces only, and {plan.target.index!r} has these: {few(there)}",
+            code="namespaces-exist",
+            next_step="delete them if nobody needs them, and apply again; or plan without `--via bulk`",
+        )
+    imports = store.imports(target)
+    imports.finish(imports.begin(files), on_wait)

@@ -1,0 +1,79 @@
+"""The recipe `import`, begun by the service's bulk import: what that cannot do is refused, and the price is told."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planning_world import NOW, World, fill
+
+from migrations.estimating import Prices
+from migrations.mapping import MetadataMap
+from migrations.plan import NewIndex, Plan, Policies, read_plan, write_plan
+from migrations.recipes import Common, ImportOptions, plan_import
+from vecfleet.errors import BadPlan
+from vecfleet.records import Record
+from vecfleet.stores.base import BulkFiles
+from vecfleet.stores.parquet import ParquetStore
+
+INDEX, FOLDER = "digital-twin-brain", "exports/brain"
+FILES = BulkFiles("s3://bucket/brain", "integration-7")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> ParquetStore:
+    return ParquetStore(tmp_path)
+
+
+def plan(world: World, folders: ParquetStore, *namespaces: str, **options: Any) -> Plan:
+    """Plan the import of a folder with these namespaces into an index that is not there."""
+    if not folders.indexes():
+        world.index(INDEX)
+        folder = folders.open(folders.create_like(FOLDER, world.describe(INDEX), None, None))
+        for name in namespaces:
+            folder.upsert(name, [Record("a", b"\0\0\x80\x3f" * 8)])
+    given = {"folder": FOLDER, "index": "mind", "bulk": FILES} | options
+    return plan_import(folders, world, ImportOptions(**given), now=NOW)
+
+
+def test_a_plan_keeps_the_files_and_says_what_only_a_person_knows(
+    world: World, folders: ParquetStore, tmp_path: Path
+) -> None:
+    made = plan(world, folders, "a", "B c")
+    write_plan(made, tmp_path / "plan.yaml")
+
+    assert read_plan(tmp_path / "plan.yaml") == made
+    assert made.policies.bulk == FILES
+    assert made.estimate.write_units < plan(world, folders, bulk=None).estimate.write_units
+    [said] = [warning for warning in made.warnings if FILES.uri in warning]
+    assert "nobody but you knows that it is a copy of exports/brain" in said
+    assert "CONVERSION_DOLLARS_PER_GB" in said
+    priced = plan(world, folders, common=Common(prices=Prices(conversion_gb=1.0)))
+    assert not any("CONVERSION_DOLLARS_PER_GB" in warning for warning in priced.warnings)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"bulk": BulkFiles("ftp://bucket/brain")}, "write s3://BUCKET/DIR"),
+        ({"new": NewIndex(cloud="gcp", region="us-central1")}, "reads no S3 for an index outside of AWS"),
+        ({"common": Common(policies=Policies(encoded_ids=True))}, "keeps metadata and ids as they are"),
+        (
+            {"common": Common(policies=Policies(metadata_map=MetadataMap(drop=("text",), undo="none")))},
+            "keeps metadata and ids as they are",
+        ),
+        ({"common": Common(skip=("b",))}, "takes every namespace, and the plan leaves out 'b'"),
+    ],
+)
+def test_what_the_service_cannot_do_is_refused(
+    world: World, folders: ParquetStore, options: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(BadPlan, match=why):
+        plan(world, folders, "a", "b", **options)
+
+
+def test_namespaces_that_are_there_or_lie_under_other_names_are_refused(world: World, folders: ParquetStore) -> None:
+    with pytest.raises(BadPlan, match="by their folders' other names: 'x/y'"):
+        plan(world, folders, "a", "x/y")
+    fill(world.index("mind"), "a", ["1"])
+    with pytest.raises(BadPlan, match="makes new namespaces, and these are there: 'a'"):
+        plan(world, folders)

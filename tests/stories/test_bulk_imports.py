@@ -1,0 +1,105 @@
+"""An import that the service does first: what it leaves out is copied, and every record is proven."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from migrations.plan import Plan
+from migrations.recipes import ImportOptions, plan_import
+from orchestrator.core.states import JobState
+from orchestrator.services import apply
+from tests.stories.emulated import Row, assert_same_index, row
+from tests.stories.world import SMALL, WHO, OpenWorld, World
+from vecfleet.errors import Refused, StoreError
+from vecfleet.stores.base import BulkFiles, BulkImport, Conversion
+
+pytestmark = pytest.mark.story
+
+FOLDER, COPY = "exports/small", "copy"
+
+
+def exported(world: World, **namespaces: list[Row]) -> None:
+    """An index, and what an export of it leaves in a folder."""
+    world.emulator.create_index(SMALL)
+    for name, rows in namespaces.items():
+        world.emulator.write(SMALL, name, rows)
+    store, folders = world.fleet.store, world.fleet.folders
+    source = store.open(store.describe(SMALL))
+    folder = folders.open(folders.create_like(FOLDER, source.info, None, None))
+    for name in namespaces:
+        folder.upsert(name, list(source.fetch(name, source.list_ids(name).ids).records.values()))
+
+
+def planned(world: World) -> Plan:
+    files = BulkFiles(f"file://{world.folder}/{FOLDER}")
+    options = ImportOptions(folder=FOLDER, index=COPY, bulk=files)
+    return plan_import(world.fleet.folders, world.fleet.store, options, now=datetime.now(UTC))
+
+
+def test_what_the_service_s_import_left_out_is_copied_and_all_is_proven(open_world: OpenWorld) -> None:
+    # Given an export in which two records have equal values, of which an import keeps one
+    world = open_world()
+    alma = [row(f"alma-{n}", page=n) for n in range(30)]
+    twin = replace(alma[0], id="twin", metadata={"page": 99.0})
+    exported(world, alma=[*alma, twin], __default__=[row(f"default-{n}") for n in range(9)])
+    plan = planned(world)
+    assert any("nobody but you knows that it is a copy of exports/small" in warning for warning in plan.warnings)
+
+    # When the service's import is cancelled
+    def cancel(begun: Conversion | BulkImport) -> None:
+        host = httpx.get(f"{world.emulator.address}/indexes/{COPY}", headers={"Api-Key": "any"}).json()["host"]
+        httpx.delete(f"{host}/bulk/imports/{begun.id}", headers={"Api-Key": "any"}).raise_for_status()
+
+    with pytest.raises(StoreError, match="ended Cancelled"):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=cancel)
+
+    # And the command dies while the service imports anew
+    def die(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=die)
+
+    # And it is typed again, and waits for the import that is under way
+    world.start(workers=1)
+    job_id = apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+    world.reaches(job_id, JobState.VERIFIED)
+
+    # Then every record is there, and only what the service left out was copied
+    assert_same_index(world.emulator.dump(COPY), world.emulator.dump(SMALL))
+    world.assert_accounts(job_id)
+    written = {id for call in world.emulator.calls(operation="upsert", index=COPY) for id in call["ids"]}
+    assert len(written) == 1 and written < {"alma-0", "twin"}
+    assert len(world.emulator.calls(operation="start_import")) == 2
+
+
+def test_nothing_is_imported_into_a_namespace_that_came_to_be_after_the_plan(open_world: OpenWorld) -> None:
+    # Given a plan, whose target somebody makes and fills before it is applied
+    world = open_world()
+    exported(world, alma=[row("alma-0")])
+    plan = planned(world)
+    world.emulator.create_index(COPY)
+    world.emulator.write(COPY, "alma", [row("mine")])
+
+    # Then nothing is imported, and nothing of theirs is touched
+    with pytest.raises(Refused, match="into new namespaces only, and 'copy' has these: 'alma'"):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+    assert list(world.emulator.dump(COPY)["alma"]) == ["mine"]
+    assert not world.emulator.calls(operation="start_import")
+
+    # And an apply that nobody waits for says so before it makes anything
+    with pytest.raises(Refused, match="imported by the service first"):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True)
+
+
+def test_an_import_that_finds_no_files_says_what_the_service_said(open_world: OpenWorld) -> None:
+    world = open_world()
+    exported(world, alma=[row("alma-0")])
+    files = BulkFiles(f"file://{world.folder}/elsewhere")
+    options = ImportOptions(folder=FOLDER, index=COPY, bulk=files)
+    plan = plan_import(world.fleet.folders, world.fleet.store, options, now=datetime.now(UTC))
+
+    with pytest.raises(StoreError, match="ended Failed, after 0 records: No Parquet files were found"):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
