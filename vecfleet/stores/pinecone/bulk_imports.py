@@ -59,7 +59,7 @@ class PineconeImports:
             raise StoreError(
                 f"the import {begun.id} of {begun.uri} into {begun.index!r} ended {begun.status}, after "
                 f"{begun.imported:,} records" + (f": {begun.error}" if begun.error else ""),
-                next_step="delete the namespaces that it made, mend what it names, and apply again; or plan without "
+                next_step="delete the namespaces that it made, correct what it names, and apply again; or plan without "
                 "`--via bulk`",
             )
         return begun
