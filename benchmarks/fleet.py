@@ -40,6 +40,7 @@ class Running:
     fleet: Fleet
     state_dir: Path
     environment: Mapping[str, str]
+    owner_url: str  # of the job table: the fleet's own role may not vacuum it
 
     @property
     def settings(self) -> Settings:
@@ -92,7 +93,7 @@ def running(state_dir: Path, reads_lag_s: float = 0.0) -> Iterator[Running]:
     with endings_interrupt(), stack:
         ours = {name.lower(): value for name, value in stack.environment.items()}
         environment = {**os.environ, **stack.environment}
-        yield Running(Fleet(Settings.model_validate(_NOTHING_SET | ours)), state_dir, environment)
+        yield Running(Fleet(Settings.model_validate(_NOTHING_SET | ours)), state_dir, environment, stack.owner_url)
 
 
 def copied(running: Running, index: str, sources: Sequence[str], creator: str) -> Copied:

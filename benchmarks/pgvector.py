@@ -90,7 +90,6 @@ def _copies(url: str, database: DatabaseConnection, rows: int) -> Iterator[Figur
         for name in names:
             taken[name].append(_timed(ways[name]))
             _ask(url, "DROP TABLE embeddings_copied")
-            _ask(url, "CHECKPOINT")
     title = f"in-database copy of {rows:,} × {DIMENSION:,}-d"
     ratios = _ratios(taken["count"], taken["bare"])
     yield Figure.of(f"{title}, count compared / bare SQL", "×", ratios, REACHES["count compared / bare SQL"])

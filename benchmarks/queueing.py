@@ -68,6 +68,7 @@ def add(fleet: Running, job: int, planned: int, batches: int) -> None:
             " WHERE move.job_id = :job",
             "UPDATE move SET planned = :planned, open_batches = open_batches + :batches, state = 'copying'"
             " WHERE job_id = :job",
+            "UPDATE job SET state = 'copied' WHERE id = :job",  # no edge leads from verified to running
             "UPDATE job SET state = 'running' WHERE id = :job",
         ):
             used = {name: value for name, value in values.items() if f":{name}" in statement}

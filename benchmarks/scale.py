@@ -164,7 +164,8 @@ def typed(fleet: Running, job: int) -> Iterator[float]:
 
 def bytes_of(fleet: Running) -> float:
     """Return the room that the job table takes once the room of what was deleted in it is given back."""
-    with fleet.fleet.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    owner = sa.create_engine(fleet.owner_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with owner.connect() as connection:
         connection.execute(sa.text("VACUUM FULL"))
         sizes = "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c WHERE relkind = 'r' AND relnamespace = "
         return float(connection.execute(sa.text(f"{sizes} 'public'::regnamespace")).scalar_one())

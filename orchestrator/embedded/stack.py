@@ -232,6 +232,14 @@ class Stack:
         if self.flower:
             self._begin(programs.flower(self.state_dir, self.environment, flower_port), self._fleet)
 
+    @property
+    def owner_url(self) -> str:
+        """Return the address of the private job table for its owner. Raises LookupError if Postgres is the user's."""
+        ours = self._own_postgres()
+        if ours is None:
+            raise LookupError("this stack has no Postgres of its own")
+        return ours.owner_url
+
     def _upgrade(self) -> None:
         ours = self._own_postgres()
         if ours is None:
