@@ -45,7 +45,7 @@ def test_each_account_is_asked_with_its_own_key(vecfleet: Vecfleet, brain: Brain
     assert vecfleet("check", "pinecone:brain", "pinecone@eu:brain").code == 0
     eu.write("second", "b-2", title="another")
     answer = vecfleet("check", "pinecone@eu:brain", "pinecone:brain")
-    assert answer.code == 1 and answer.out.startswith("* second/b-2\n")
+    assert answer.code == 1 and answer.out.startswith("* second/b-2: metadata: title\n")
 
 
 def test_the_doctor_lists_every_account(vecfleet: Vecfleet, brain: Brain, eu: Brain, tmp_path: Path) -> None:
