@@ -160,7 +160,9 @@ def way_to_clean_up(facts: CleanUpFacts, now: datetime) -> str:
     if not by_state and _against_verdicts(facts, now):
         return f"vecfleet verify {job.id} --watch"
     if facts.routed:
-        return f"{leading_on(job.plan.source.typed)}; or keep both sides: `vecfleet finish {job.id}`"
+        ways = [] if job.cut_over_percent else [f"`vecfleet cutover {job.id} --percent 100` leads on whose name stays"]
+        ways += [leading_on(job.plan.source.typed), f"or keep both sides: `vecfleet finish {job.id}`"]
+        return "; ".join(ways)
     return f"vecfleet status {job.id}"
 
 

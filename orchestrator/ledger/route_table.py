@@ -90,15 +90,21 @@ def leading_to(
         tenant, (old_host, new_host) = (route.creator, route.twin), hosts[route.job or 0]
         if tenant in outdone or route.creator in erased:
             continue
-        moved, both = route.cleaned or route.side == "new" or not route.old, route.dual and not route.cleaned
-        leads = (moved or both) and is_meant(route.new, new_host)
-        leads |= (not moved or both) and any(is_meant(place, old_host) for place in route.old)
+        both = route.dual and not route.cleaned
+        places = (route.new, *route.old) if both else places_of(route)
+        leads = any(is_meant(place, new_host if place == route.new else old_host) for place in places)
         own = but is not None and (route.job == but.id or (leads and _goes_back(route, but.plan.takes_back)))
         if own or route.job in outdo:
             outdone.add(tenant)
         if leads and not own:
             leading.append(route)
     return leading
+
+
+def places_of(route: Route) -> tuple[RoutePlace, ...]:
+    """Return the places to which a route leads readers."""
+    moved = route.cleaned or route.side == "new" or not route.old
+    return (route.new,) if moved else route.old
 
 
 def _goes_back(route: Route, to: Collection[str]) -> bool:

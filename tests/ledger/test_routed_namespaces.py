@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
-from job_table import INDEX, JobTable, plan_of, planned
+from job_table import ELSEWHERE, INDEX, JobTable, plan_of, planned
 from stages import PATIENCE_S, soaked, somebody_waits, target_of
 
 from migrations.plan import PlannedMove
@@ -80,6 +80,7 @@ def test_what_a_route_leads_to_is_not_cleaned_up_by_a_job_without_tenants(databa
 
     assert (refusal.value.code, later.job.state) == ("tenants-routed", JobState.VERIFIED)
     # And the way on is shown: to lead them elsewhere, or to keep both sides
+    assert "`vecfleet cutover 2 --percent 100`" in str(refusal.value.next_step)
     assert "--list FILE" in str(refusal.value.next_step) and "vecfleet finish 2" in str(refusal.value.next_step)
 
 
@@ -105,6 +106,28 @@ def test_a_tenant_that_a_younger_job_leads_on_is_in_nobodys_way(database: Databa
     clean_up(copied_without_tenants(database, of_nobody("t-s", "copy")))
     with pytest.raises(Refused, match="routes of job 2 lead 1 tenant"):
         clean_up(copied_without_tenants(database, of_nobody("u-s", "another copy")))
+
+
+def test_a_tenant_whose_namespace_keeps_its_name_in_another_index_is_led_there_by_the_cut_over(
+    database: Database,
+) -> None:
+    # Given tenants that one job has moved, and another that takes their namespaces elsewhere and names no tenant
+    own = "creator_ana_twin_s"
+    acts.finish(database, led_from(database, "s", own).job_id, "ana")
+    elsewhere = JobTable(database)
+    elsewhere.apply(plan_of(of_nobody(own, own), target=ELSEWHERE), target=ELSEWHERE)
+    elsewhere.verified()
+    belongs(elsewhere, None, None)
+    # When its readers are moved
+    acts.cut_over(database, elsewhere.job_id, "ana", 100)
+    # Then the tenant's are, and what was there before may go
+    with database.begin() as connection:
+        [route] = route_table.read(connection).routes
+    assert (route.job, route.twin, route.side) == (elsewhere.job_id, "s", "new")
+    assert (route.new.index, route.new.namespace) == (ELSEWHERE.name, own)
+    soaked(elsewhere)
+    clean_up(elsewhere)
+    assert elsewhere.job.state is JobState.CLEANING
 
 
 def test_a_route_counts_again_if_the_live_job_that_outdoes_it_may_be_given_up(
