@@ -38,6 +38,7 @@ class EmbeddingService:
         self.revision: str | None = None  # the name asked for, unless set
         self.dimension = 8
         self.shortens = True
+        self.drifts = False  # other last bits for a text from one request to the next
         self.most_tokens = 1_000  # of a text: one a word
         self.headers: dict[str, str] = {}
         self.faults: list[Fault | None] = []  # None: an answer as it should be
@@ -99,7 +100,10 @@ class EmbeddingService:
 
     def _embedded(self, texts: Sequence[str], model: str, dimension: int | None) -> Fault:
         wanted = dimension if self.shortens else None
-        rows = [{"index": n, "embedding": self.vector(text, wanted)} for n, text in enumerate(texts)]
+        vectors = [self.vector(text, wanted) for text in texts]
+        if self.drifts:
+            vectors = [[first + len(self.requests) * 1e-6, *rest] for first, *rest in vectors]
+        rows = [{"index": n, "embedding": vector} for n, vector in enumerate(vectors)]
         usage = {"total_tokens": sum(map(tokens_of, texts))}
         body = {"data": rows[::-1], "model": self.revision or model, "usage": usage}  # in any order: the index counts
         return Fault(headers=self.headers, body=json.dumps(body).encode())

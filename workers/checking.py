@@ -12,8 +12,9 @@ from orchestrator.core import manifests
 from orchestrator.core.model import Finding, TargetTally
 from orchestrator.ledger import checks, copies
 from vecfleet.digests import Tally, differing_parts, record_digest
+from vecfleet.records import Record
 from workers.copying import tally_of
-from workers.placing import Placed
+from workers.placing import Placed, place_all
 from workers.vectors import place
 from workers.work import Work
 
@@ -129,12 +130,23 @@ def _differences(work: Work, part: _Part, digests: dict[str, int]) -> list[Findi
     }
     held = work.target.fetch(work.target_row.namespace, list(other.values()))
     if part.recorded:
-        placed, _ = place(work, work.source.fetch(work.move.source, list(other)))
+        placed, _ = place_all(work.placer, work.source.fetch(work.move.source, list(other)))
     different = []
     for source_id, record_id in other.items():
         parts = None
         if record_id in held and source_id in placed:
-            wanted = work.target.index.normalise(placed[source_id].record)
-            parts = ", ".join(differing_parts(wanted, held[record_id])) or None
+            parts = ", ".join(_differing(work, placed[source_id], held[record_id], expected.get(source_id))) or None
         different.append(Finding("different", record_id, part.copy_id, parts, digests[record_id]))
     return [*(Finding("missing", record_id, part.copy_id) for record_id in absent), *different]
+
+
+def _differing(work: Work, placed: Placed, there: Record, recorded: int | None) -> Sequence[str]:
+    """Return the parts in which a record at the target differs from what its source makes now.
+
+    No text is embedded in order to name a part: where the plan makes the vector anew, it is the vector if all else is
+    equal and the record is not the recorded one.
+    """
+    anew = work.job.plan.policies.embedding is not None and not work.leaves_embedding
+    made = replace(placed.record, values=there.values) if anew else placed.record
+    parts = differing_parts(work.target.index.normalise(made), there)
+    return parts or (("values",) if anew and manifests.short(record_digest(there)) != recorded else ())

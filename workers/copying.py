@@ -90,7 +90,8 @@ def _place(work: Work, records: Mapping[str, Record], rewrite: Rewrite | None) -
     parked = [record for record in parked if record.record_id not in erased]
     if rewrite is not None:
         placed, parked = rewrite.hold_back(placed, parked)
-    placed, without = embed(work, work.placer, records, placed, erasure_check)
+    copied_before = rewrite is not None or work.job.passes > 1
+    placed, without = embed(work, work.placer, records, placed, erasure_check, copied_before=copied_before)
     parked += without
     groups: dict[str, list[Placed]] = defaultdict(list)
     for placement in placed.values():

@@ -139,6 +139,19 @@ class Embeddings:
         if not self._card.is_local:
             self._calls.require_soon([self._requests, self._tokens])
 
+    def kept(self, texts: Mapping[str, str], subjects: Mapping[str, frozenset[str]]) -> dict[str, bytes]:
+        """Return the vectors of those texts that the fleet keeps, by the names of the texts. Asks nobody."""
+        if not (self._kept and texts):
+            return {}
+        run = _Run("passage", lambda _subjects: None)
+        forms = {name: prepare(self._model, text, cut=self._cut) for name, text in texts.items()}
+        keys = {
+            name: self._want(run, form, subjects[name]) for name, form in forms.items() if isinstance(form, Prepared)
+        }
+        with self._database.begin() as connection:
+            vectors = embeddings.find(connection, run.missing)
+        return {name: vectors[key] for name, key in keys.items() if key in vectors}
+
     def values_of(
         self, texts: Sequence[str], subjects: Sequence[frozenset[str]], before: Before, purpose: Purpose = "passage"
     ) -> Embedded:

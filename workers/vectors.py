@@ -1,10 +1,11 @@
 """Place records, and give them the vectors that the plan makes of their texts.
 
-Read-only at the stores. Safe to repeat: a text that was paid for has the vector that the cache keeps, so a record has
-the same digest on every read. Dies at any line: what is in the cache is not asked for again.
+Read-only at the stores. Safe to repeat: a text that was paid for has the vector that the cache keeps, or that the
+target holds as the copy recorded it, so a record has the same digest on every read. Dies at any line: what is in either
+is not asked for again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from migrations.embedding import Embedding, NoText
 from migrations.plan import Policies
@@ -44,11 +45,18 @@ def makes(work: Work, record: Record, namespace: str) -> bool:
 
 
 def embed(
-    work: Work, placer: Placer, records: Mapping[str, Record], placed: Mapping[str, Placed], check: ErasureCheck
+    work: Work,
+    placer: Placer,
+    records: Mapping[str, Record],
+    placed: Mapping[str, Placed],
+    check: ErasureCheck,
+    *,
+    copied_before: bool = False,
 ) -> tuple[dict[str, Placed], list[ParkedRecord]]:
     """Give placed records the vectors of their texts; return them all if the plan embeds nothing.
 
-    A record without a text that the model takes is parked. Raises what asking the model does.
+    `copied_before`: in an earlier run of this batch, so records may be at their targets as it recorded them. A record
+    without a text that the model takes is parked. Raises what asking the model does.
     """
     embedding = work.job.plan.policies.embedding
     if embedding is None:
@@ -66,13 +74,19 @@ def embed(
             done[record_id] = placement
         else:
             parked.append(ParkedRecord(record_id, text.reason))
-    if texts:
-        subjects = [check.subjects(records[record_id], placed[record_id]) for record_id in texts]
-        assert work.embeddings is not None, "the runner opens the model of a plan that embeds"
+    subjects = {record_id: check.subjects(records[record_id], placed[record_id]) for record_id in texts}
+    assert work.embeddings is not None, "the runner opens the model of a plan that embeds"
+    if copied_before and not embedding.card.is_local and _is_same_text(work, embedding):
+        kept = work.embeddings.kept(texts, subjects)
+        done |= _as_recorded(work, [placed[record_id] for record_id in texts], kept)
+    asked = {record_id: text for record_id, text in texts.items() if record_id not in done}
+    if asked:
         answer = work.embeddings.values_of(
-            list(texts.values()), subjects, lambda asked: _require_not_erased(work, asked)
+            list(asked.values()),
+            [subjects[record_id] for record_id in asked],
+            lambda leaving: _require_not_erased(work, leaving),
         )
-        for position, (record_id, values) in enumerate(zip(texts, answer.values, strict=True)):
+        for position, (record_id, values) in enumerate(zip(asked, answer.values, strict=True)):
             if values is None:
                 parked.append(ParkedRecord(record_id, answer.refused[position]))
             else:
@@ -102,9 +116,7 @@ def _require_not_erased(work: Work, subjects: frozenset[str]) -> None:
 def place_unproven(work: Work, records: Mapping[str, Record]) -> tuple[dict[str, Placed], list[ParkedRecord]]:
     """Place the records, leaving out those that their targets hold with the vectors on record for the same texts.
 
-    These are proven without the model: their digests are those of the copy, and the metadata there, of which the text
-    is made, are what the source still makes; or the text is of a file, which is the same as long as its plan is worked
-    on. So a text whose vector left the cache since is not paid for again.
+    These are proven without the model: so a text whose vector left the cache since is not paid for again.
     """
     policies = work.job.plan.policies
     embedding = policies.embedding
@@ -113,23 +125,57 @@ def place_unproven(work: Work, records: Mapping[str, Record]) -> tuple[dict[str,
     every = texts_of(embedding, work.texts, list(records.values()))
     texts = {record_id for record_id, text in zip(records, every, strict=True) if isinstance(text, str)}
     placed, _ = place_all(work.placer, {record_id: records[record_id] for record_id in texts})
-    proven: set[str] = set()
-    for target in work.copy_targets:
-        recorded = work.recorded(target.id)
-        group = [placement for placement in placed.values() if placement.target == target.namespace]
-        held = work.target.fetch(target.namespace, [placement.record.id for placement in group]) if group else {}
-        for placement in group:
-            there = held.get(placement.record.id)
-            if there is None:
-                continue
-            digest = work.placer.with_values(placement, there.values).digest
-            if digest == record_digest(there) and manifests.short(digest) == recorded.get(placement.source_id):
-                proven.add(placement.source_id)
+    proven = _as_recorded(work, list(placed.values()), {})
     return place(work, {record_id: record for record_id, record in records.items() if record_id not in proven})
 
 
+def _as_recorded(work: Work, placed: Sequence[Placed], kept: Mapping[str, bytes]) -> dict[str, Placed]:
+    """Return those that the copy recorded with a vector that is `kept` by their ids, or that their target holds.
+
+    Everything else of a record must be what the source makes now: also the metadata, of which the text is made.
+    """
+    same: dict[str, Placed] = {}
+    for target in work.copy_targets:
+        recorded = work.recorded(target.id)
+        group = [placement for placement in placed if placement.target == target.namespace]
+        group = [placement for placement in group if placement.source_id in recorded]
+        of_the_cache = [
+            work.placer.with_values(placement, kept[placement.source_id])
+            for placement in group
+            if placement.source_id in kept
+        ]
+        same |= {copied.source_id: copied for copied in of_the_cache if _is_recorded(copied, recorded)}
+        unknown = [placement for placement in group if placement.source_id not in same]
+        held = work.target.fetch(target.namespace, [placement.record.id for placement in unknown]) if unknown else {}
+        for placement in unknown:
+            there = held.get(placement.record.id)
+            if there is None:
+                continue
+            copied = work.placer.with_values(placement, there.values)
+            if copied.digest == record_digest(there) and _is_recorded(copied, recorded):
+                same[copied.source_id] = copied
+    return same
+
+
+def _is_recorded(placement: Placed, recorded: Mapping[str, int]) -> bool:
+    return manifests.short(placement.digest) == recorded.get(placement.source_id)
+
+
+def _is_same_text(work: Work, embedding: Embedding) -> bool:
+    """Say whether a record that is at its target as it was copied still has the text of its copy, or may be left so.
+
+    A repair in the first pass writes only what a check found. Whether a source has changed since is for a later pass to
+    find, and for the reading before its deletion.
+    """
+    repairs = work.lease.rewrite is not None and work.job.passes == 1
+    return repairs or _keeps_text(work.job.plan.policies, embedding)
+
+
 def _keeps_text(policies: Policies, embedding: Embedding) -> bool:
-    """Say whether a record at its target shows all of which its text was made, or that cannot have changed."""
+    """Say whether a record at its target shows all of which its text was made, or that cannot have changed.
+
+    A file of texts is the same as long as its plan is worked on.
+    """
     if embedding.rows is not None:
         return embedding.rows.file is not None
     asked = policies.metadata_map

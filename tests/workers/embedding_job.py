@@ -54,6 +54,7 @@ def open_embedding(
     texts_from: str | None = None,
     texts_url: str | None = None,
     cut_at: int | None = None,
+    cache: bool = True,
     **policies: Any,
 ) -> One:
     """A job by the local model, or by the model of a service that costs so many dollars for a million tokens.
@@ -84,6 +85,7 @@ def open_embedding(
         text="{text}",
         rows=rows,
         too_long="park" if cut_at is None else "cut",
+        cache=cache,
         dollars_cap=dollars_cap,
         gate=gate_of(root, questions, least_recall, least_overlap),
     )

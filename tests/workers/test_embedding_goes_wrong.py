@@ -12,6 +12,7 @@ from embedding_service import EmbeddingService, Fault, refusal, rows, serving
 from in_one_process import One
 from kept_embeddings import expected
 
+from migrations.mapping import MetadataMap
 from orchestrator.core.states import JobState
 from orchestrator.ledger import parked
 from orchestrator.ledger import tables as t
@@ -19,6 +20,7 @@ from orchestrator.ledger.database import Database
 from orchestrator.services import acts
 from orchestrator.services.erase import JobTableBooks, certificate_page
 from vecfleet.names import Tenant
+from vecfleet.records import Record
 from workers import calls
 
 TEXTS = [f"what the creator said about sleep, part {number:02}" for number in range(23)]
@@ -150,3 +152,68 @@ def test_the_vectors_of_an_erased_tenants_texts_leave_the_cache_and_the_certific
 def vectors_kept(database: Database) -> int:
     with database.begin() as connection:
         return int(connection.execute(sa.select(sa.func.count()).select_from(t.embedding)).scalar_one())
+
+
+# A model that gives other last bits for the same text, and a cache that keeps nothing
+
+
+WITHOUT_TEXT = MetadataMap(drop=("text",), undo="none")
+
+
+@pytest.mark.parametrize("metadata_map", [None, WITHOUT_TEXT], ids=["the text goes along", "a map takes it away"])
+def test_a_repair_takes_the_vectors_that_the_target_holds_for_all_but_the_record_it_writes(
+    metadata_map: MetadataMap | None, open_job: Open, service: EmbeddingService
+) -> None:
+    # Given a copy whose vectors nobody keeps, and the model would not give again
+    service.drifts = True
+    one = open_job(cache=False, metadata_map=metadata_map)
+    one.until(JobState.VERIFIED)
+    before = held(one)
+    # When somebody changes one of them, and the job is verified
+    changed = before["r03"]
+    one.index.upsert("s", [Record("r03", changed.values[::-1], metadata=changed.metadata)])
+    acts.verify(one.table.database, one.table.job_id, "ana")
+    one.until(JobState.COPIED)
+    one.until(JobState.VERIFIED, JobState.NEEDS_ATTENTION)
+    # Then its text alone is billed again, once, and the job rests after one repair
+    assert one.table.job.state is JobState.VERIFIED, one.table.job.reason
+    assert {text: times for text, times in service.billed.items() if times > 1} == {TEXTS[3]: 2}
+    assert one.table.job.repairs == 1
+    assert {record_id for record_id, record in held(one).items() if record != before[record_id]} == {"r03"}
+
+
+def test_a_pass_takes_the_vectors_that_the_target_holds_for_all_but_the_texts_that_changed(
+    open_job: Open, service: EmbeddingService
+) -> None:
+    service.drifts = True
+    one = open_job(cache=False, writers="delta")
+    one.until(JobState.VERIFIED, JobState.NEEDS_ATTENTION)
+    assert one.table.job.state is JobState.VERIFIED, one.table.job.reason
+    before = held(one)
+    # When a text changes while the writers go on
+    one.process.index("memory", one.table.job.source).upsert("s", [old("r03", text="another text")])
+    acts.another_pass(one.table.database, one.table.job_id, "ana")
+    one.until(JobState.COPIED)
+    one.until(JobState.VERIFIED, JobState.NEEDS_ATTENTION)
+    # Then it alone is billed, once
+    assert one.table.job.state is JobState.VERIFIED, one.table.job.reason
+    assert service.billed == dict.fromkeys([*TEXTS, "another text"], 1)
+    assert {record_id for record_id, record in held(one).items() if record != before[record_id]} == {"r03"}
+
+
+def test_a_pass_does_not_read_the_targets_for_texts_whose_vectors_are_kept(
+    open_job: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = open_job(writers="delta")
+    one.until(JobState.VERIFIED)
+    fetched, fetch = [], type(one.index).fetch
+
+    def note(index: Any, namespace: str, ids: list[str]) -> Any:
+        fetched.extend(ids if index.info.name == "brain-small" else [])
+        return fetch(index, namespace, ids)
+
+    monkeypatch.setattr(type(one.index), "fetch", note)
+    acts.another_pass(one.table.database, one.table.job_id, "ana", whole=True)
+    one.until(JobState.COPIED)
+    one.work_until(lambda: one.table.job.passes_ended >= 4)
+    assert fetched == []
