@@ -42,15 +42,11 @@ def begin_reading(work: Work) -> bool:
 
 
 def _may_ask(work: Work) -> bool:
-    """Say whether a look is due: under `dual` a pass compares both sides, so it reads both."""
-    job, move = work.job, work.move
-    if job.plan.policies.writers != "delta":
+    """Say whether a look is due, once for each listing. Under `dual` a pass compares both sides, so it reads both."""
+    began = (work.lease.found or {}).get(passes.BEGAN)
+    if work.job.plan.policies.writers != "delta" or began:
         return False
-    if job.passes == 1:
-        return move.source_read_at is None and move.last_id is None
-    assert job.pass_began_at is not None, "a pass has begun"
-    asks = move.source_version is not None
-    return asks and (move.source_read_at is None or move.source_read_at < job.pass_began_at)
+    return work.move.last_id is None if work.job.passes == 1 else work.move.source_version is not None
 
 
 def _is_whole(work: Work) -> bool:

@@ -17,6 +17,8 @@ _B, _M = t.batch.c, t.move.c
 # Batches whose records a person let stay behind are not copied again.
 _COPIES = (_B.kind == BatchKind.COPY, _B.state == BatchState.DONE, _B.found["accepted"].astext.is_(None), UNTOUCHED)
 _PASSED = (MoveState.COPIED, MoveState.VERIFIED)
+BEGAN = "began"
+"""Noted with a listing whose source's copy batches are open: no time tells it, for the clock may be put back."""
 
 
 def begin(connection: sa.Connection, job_id: int) -> None:
@@ -64,7 +66,7 @@ def begin_reading(connection: sa.Connection, lease: Lease, version: str | None) 
 
     `version` is what the store told before; None: it told nothing, and no later pass asks it again.
     """
-    batches.require(connection, lease)
+    batches.note_found(connection, lease, {BEGAN: True})
     assert lease.move_id is not None, "a listing belongs to a move"
     seen_before = _M.source_version == version
     connection.execute(

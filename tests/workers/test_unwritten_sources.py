@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from in_one_process import One, open_one, twenty_three
 from job_table import planned
 
 from orchestrator.core.states import JobState, MoveState
+from orchestrator.ledger import tables as t
 from orchestrator.services import acts
 from vecfleet.errors import Unavailable
 from vecfleet.stores.base import Matches
@@ -126,4 +128,16 @@ def test_a_listing_that_fails_after_the_look_is_repeated_and_loses_nothing(
     # Then the pass goes on where it was: nobody looks or reads twice
     assert failed and asked["fetch", "s"] == 3
     assert asked["query", "s"] == asked["query", "u"]
+    assert texts(proven, S)["r07"] == "changed"
+
+
+def test_a_written_source_is_read_though_the_job_tables_clock_was_put_back(proven: One) -> None:
+    """For example because another server took over, whose clock is behind."""
+    with proven.table.begin() as connection:
+        later = t.move.c.source_read_at + sa.text("interval '1 hour'")
+        connection.execute(sa.update(t.move).values(source_read_at=later))
+    write_to_s(proven)
+
+    asked_in_a_pass(proven)
+
     assert texts(proven, S)["r07"] == "changed"
