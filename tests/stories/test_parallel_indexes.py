@@ -14,6 +14,7 @@ from orchestrator.web.applications import JobTableRoutes
 from tests.stories.emulated import CREATOR, as_twins, assert_same_index, target_of
 from tests.stories.launching import type_out
 from tests.stories.world import NOW, SMALL, WHO, OpenWorld, World
+from vecfleet.errors import Refused
 from vecfleet.tenancy import CachedRoutes, PineconeDelphiClient, Rollout
 
 pytestmark = pytest.mark.story
@@ -67,4 +68,36 @@ def test_an_application_goes_from_one_index_to_another_without_a_stop_and_the_ol
     world.until("one side is left", lambda: not rollout.where(CREATOR, "alma").dual)
     client.upsert_vectors([{"id": "last", "values": [3.0] * 8}], CREATOR, "alma")
     assert client.query([3.0] * 8, CREATOR, "alma", top_k=200).matches[0].namespace == target_of("alma")
+    assert "last" in world.emulator.records(NEW, target_of("alma"))
+
+
+def test_a_tenant_stays_where_a_route_leads_until_a_cut_over_leads_on(open_world: OpenWorld) -> None:
+    # Given an application that follows the routes of a job that is over
+    world = open_world()
+    world.fill(alma=20)
+    world.start(workers=1)
+    first = world.apply(world.plan(SMALL))
+    world.reaches(first, JobState.VERIFIED)
+    acts.cut_over(world.fleet.database, first, WHO, 100)
+    acts.clean_up(world.fleet.database, first, WHO, by_ids=False)
+    world.reaches(first, JobState.CLEANED)
+    rollout = Rollout(CachedRoutes(JobTableRoutes(world.fleet.database), cache_s=0.2), flag=False)
+    client = PineconeDelphiClient(SMALL, settings=world.fleet.settings, rollout=rollout)
+
+    # When a plan that names no tenant takes everything into another index, then nobody deletes what they read
+    options = IndexOptions(source=SMALL, target=NEW, common=Common(policies=Policies(soak_seconds=0)))
+    second = world.apply(plan_index(world.fleet.store, options, now=NOW))
+    world.reaches(second, JobState.VERIFIED)
+    with pytest.raises(Refused, match="routes of job 1 lead 1 tenant to what would be deleted"):
+        acts.clean_up(world.fleet.database, second, WHO, by_ids=False)
+
+    # And once its readers are moved they are, and the old index goes
+    acts.cut_over(world.fleet.database, second, WHO, 100)
+    acts.clean_up(world.fleet.database, second, WHO, by_ids=False)
+    world.reaches(second, JobState.CLEANED)
+    gone = decommission(world, DECOMMISSION_AFTER_DAYS="0")
+    assert gone.returncode == 0, gone.stderr
+    world.until("they are led on", lambda: rollout.where(CREATOR, "alma").job == second)
+    assert len(client.query([1.0] * 8, CREATOR, "alma", top_k=200).matches) == 20
+    client.upsert_vectors([{"id": "last", "values": [3.0] * 8}], CREATOR, "alma")
     assert "last" in world.emulator.records(NEW, target_of("alma"))
