@@ -40,7 +40,7 @@ class Running:
     fleet: Fleet
     state_dir: Path
     environment: Mapping[str, str]
-    owner_url: str  # of the job table: the fleet's own role may not vacuum it
+    owner_url: str = ""  # of the job table, where a benchmark vacuums it: the fleet's own role may not
 
     @property
     def settings(self) -> Settings:
