@@ -1,10 +1,12 @@
-"""A service on loopback that speaks OpenAI's embeddings API. It counts what it bills, and fails on demand."""
+"""A service on loopback that speaks the embeddings API of OpenAI, Cohere or Voyage. It counts what it bills, and fails
+on demand.
+"""
 
 import hashlib
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +15,59 @@ from typing import Any
 import numpy as np
 
 KEY = "sk-" + "a" * 40
+
+
+@dataclass(frozen=True)
+class Api:
+    """An embeddings API, as documented.
+
+    `fields`: what may be asked, by name; None allows any value. `needs`: what must be. `truncates`: a field and the
+    value by which long texts are cut.
+    """
+
+    path: str
+    texts: str
+    dimension: str
+    most_texts: int
+    fields: Mapping[str, tuple[Any, ...] | None]
+    needs: tuple[str, ...]
+    answer: Callable[[str, Sequence[Sequence[float]], int], dict[str, Any]]
+    truncates: tuple[str, Any] | None = None
+
+    def objection(self, body: Mapping[str, Any]) -> str | None:
+        """Say what of a request is not documented."""
+        for name, value in body.items():
+            allowed = self.fields.get(name, ())
+            if allowed is not None and value not in allowed:
+                return f"{name}: {value!r}"
+        missing = [name for name in self.needs if name not in body]
+        if missing:
+            return f"needs {missing}"
+        return "too many texts" if not 1 <= len(body[self.texts]) <= self.most_texts else None
+
+    def cuts(self, body: Mapping[str, Any]) -> bool:
+        """Say whether long texts are cut. Cohere and Voyage do so unless they are told not to."""
+        if self.truncates is None:
+            return False
+        name, value = self.truncates
+        return bool(body.get(name, value) == value)
+
+
+def answer_in_rows(model: str, vectors: Sequence[Sequence[float]], tokens: int) -> dict[str, Any]:
+    rows = [{"object": "embedding", "index": n, "embedding": vector} for n, vector in enumerate(vectors)]
+    # In any order: the index counts.
+    return {"object": "list", "data": rows[::-1], "model": model, "usage": {"total_tokens": tokens}}
+
+
+OPENAI = Api(
+    path="/v1/embeddings",
+    texts="input",
+    dimension="dimensions",
+    most_texts=2_048,
+    fields={"model": None, "input": None, "dimensions": None, "encoding_format": ("float", "base64"), "user": None},
+    needs=("model", "input"),
+    answer=answer_in_rows,
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +84,8 @@ class Fault:
 class EmbeddingService:
     """`billed` counts each text by how often it was billed; `requests` holds the texts of each request in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, api: Api = OPENAI) -> None:
+        self.api = api
         self.billed: Counter[str] = Counter()
         self.tokens = 0
         self.requests: list[list[str]] = []
@@ -73,7 +129,7 @@ class EmbeddingService:
         return unit
 
     def answer(self, key: str | None, body: Mapping[str, Any]) -> Fault:
-        texts, dimension = body["input"], body.get("dimensions")
+        texts, dimension = body[self.api.texts], body.get(self.api.dimension)
         with self._arrived:
             self.requests.append(list(texts))
             self.asked_for.append(body)
@@ -82,19 +138,21 @@ class EmbeddingService:
             self._arrived.notify_all()
         self._open.wait(timeout=60)
         if fault is None:
-            fault = self._refusal(texts, body["model"], dimension)
+            fault = self._refusal(body, texts, dimension)
         if fault is None or fault.bills:
             with self._arrived:
                 self.billed.update(texts)
                 self.tokens += sum(map(tokens_of, texts))
         return fault or self._embedded(texts, body["model"], dimension)
 
-    def _refusal(self, texts: Sequence[str], model: str, dimension: int | None) -> Fault | None:
-        if self.only not in (None, model):
+    def _refusal(self, body: Mapping[str, Any], texts: Sequence[str], dimension: int | None) -> Fault | None:
+        if (odd := self.api.objection(body)) is not None:
+            return refusal(400, "not_documented", words=odd)
+        if self.only not in (None, body["model"]):
             return refusal(404, "model_not_found")
         if dimension is not None and self.shortens and dimension > self.dimension:
             return refusal(400, "invalid_dimensions")
-        if any(tokens_of(text) > self.most_tokens for text in texts):
+        if not self.api.cuts(body) and any(tokens_of(text) > self.most_tokens for text in texts):
             return refusal(400, "context_length_exceeded", words=" ".join(texts)[:100])
         return None
 
@@ -103,9 +161,7 @@ class EmbeddingService:
         vectors = [self.vector(text, wanted) for text in texts]
         if self.drifts:
             vectors = [[first + len(self.requests) * 1e-6, *rest] for first, *rest in vectors]
-        rows = [{"index": n, "embedding": vector} for n, vector in enumerate(vectors)]
-        usage = {"total_tokens": sum(map(tokens_of, texts))}
-        body = {"data": rows[::-1], "model": self.revision or model, "usage": usage}  # in any order: the index counts
+        body = self.api.answer(self.revision or model, vectors, sum(map(tokens_of, texts)))
         return Fault(headers=self.headers, body=json.dumps(body).encode())
 
 
@@ -124,15 +180,18 @@ def rows(*vectors: Sequence[float], model: str = "m") -> bytes:
 
 
 @contextmanager
-def serving() -> Iterator[EmbeddingService]:
-    service = EmbeddingService()
+def serving(api: Api = OPENAI) -> Iterator[EmbeddingService]:
+    service = EmbeddingService(api)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            answer = service.answer(self.headers.get("authorization"), body)
+            if self.path != api.path:
+                answer = refusal(404, "no_such_path")
+            else:
+                answer = service.answer(self.headers.get("authorization"), body)
             if answer.drops:
                 self.close_connection = True
                 return
@@ -154,7 +213,7 @@ def serving() -> Iterator[EmbeddingService]:
     server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
-    service.url = f"http://127.0.0.1:{server.server_port}/v1"
+    service.url = f"http://127.0.0.1:{server.server_port}{api.path.rpartition('/')[0]}"
     try:
         yield service
     finally:

@@ -14,13 +14,13 @@ class ModelCard(BaseModel):
     """One model at one dimension. Part of a plan, so it holds no key and no address.
 
     `name` begins with the provider. `revision` is what the model says of itself in its answers: vectors of two
-    revisions are never mixed. `endpoint` is the host of another service than OpenAI's that speaks its API. `shortened`:
+    revisions are never mixed. `endpoint` is the host of another service that speaks the provider's API. `shortened`:
     the dimension is asked for, because it is not the model's own. `max_tokens`: of one text, None if nobody says.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^(openai|pinecone|local)/.+$")
+    name: str = Field(pattern=r"^(openai|cohere|voyage|pinecone|local)/.+$")
     revision: str
     endpoint: str = ""
     dimension: int = Field(ge=1)

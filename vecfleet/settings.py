@@ -73,6 +73,10 @@ class Settings(BaseSettings):
 
     openai_api_key: SecretStr | None = None
     openai_base_url: str = "https://api.openai.com/v1"
+    cohere_api_key: SecretStr | None = None
+    cohere_base_url: str = "https://api.cohere.com/v2"
+    voyage_api_key: SecretStr | None = None
+    voyage_base_url: str = "https://api.voyageai.com/v1"
     embedding_model: str = "text-embedding-3-large"
     embedding_cache_bytes: Annotated[int, Field(ge=0)] = 2_000_000_000
     texts_database_url: Annotated[SecretStr, AfterValidator(_by_psycopg)] | None = None

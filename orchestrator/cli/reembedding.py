@@ -35,7 +35,7 @@ def reembed(
         str, typer.Argument(metavar="TARGET", help="Likewise, for the new vectors; created where it is absent.")
     ],
     model: Annotated[
-        str, typer.Option(metavar="PROVIDER/MODEL", help="openai/…, pinecone/… or local/wordllama.")
+        str, typer.Option(metavar="PROVIDER/MODEL", help="openai/…, cohere/…, voyage/…, pinecone/… or local/wordllama.")
     ] = LOCAL_MODEL,
     dimension: Annotated[
         int | None, typer.Option(min=1, help="Of the new vectors, where the model gives several.")

@@ -40,8 +40,9 @@ _PYTHON = (*MACHINE, "USER", "LOGNAME", "PYTHON*", "LC_*", "MALLOC_*", "SSL_*")
 _NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "GRPC_*", "PG*")
 _QUEUE = ("redis_url", "broker_url")
 _TELEMETRY = ("otel_exporter_otlp_endpoint", "otel_exporter_otlp_headers", "sentry_dsn")
-_STORES = ("pinecone_api_key", "pgvector_url", "pgvector_other_url", "openai_api_key")
-_FLEET = ("database_url", *_QUEUE, *_STORES, *_TELEMETRY)
+_STORES = ("pinecone_api_key", "pgvector_url", "pgvector_other_url")
+_MODELS = ("openai_api_key", "cohere_api_key", "voyage_api_key")
+_FLEET = ("database_url", *_QUEUE, *_STORES, *_MODELS, *_TELEMETRY)
 
 
 def _of_the_fleet(*secrets: str) -> tuple[str, ...]:

@@ -12,10 +12,11 @@ import pytest
 from embedding_service import KEY, EmbeddingService, Fault, refusal, rows, serving
 
 from vecfleet import errors as e
-from vecfleet.embedders import LOCAL_MODEL, local, normalised, openai, text_digest, vectors_of
+from vecfleet.embedders import LOCAL_MODEL, local, normalised, remote, text_digest, vectors_of
 from vecfleet.embedders.endpoint import retry_after
 from vecfleet.embedders.models import EmbeddingModel
 from vecfleet.embedders.opening import look_up, open_model
+from vecfleet.embedders.services import OPENAI
 from vecfleet.embedders.texts import prepare, requests_of
 from vecfleet.model_cards import ModelCard
 from vecfleet.settings import Settings
@@ -261,7 +262,7 @@ def test_many_texts_for_somebody_who_waits_are_asked_for_once_each(
 @pytest.fixture
 def small() -> EmbeddingModel:
     card = ModelCard(name="openai/text-embedding-3-small", revision="r", dimension=1_536, max_tokens=10)
-    return openai.OpenAIModel(card, openai.endpoint(Settings(openai_api_key=KEY)))  # type: ignore[arg-type]
+    return remote.RemoteModel(card, remote.endpoint(OPENAI, Settings(openai_api_key=KEY)))  # type: ignore[arg-type]
 
 
 def test_tokens_of_openais_models_are_counted_as_openai_does(small: EmbeddingModel) -> None:

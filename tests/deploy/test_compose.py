@@ -66,7 +66,10 @@ def test_every_variable_is_one_that_the_settings_know(name: str) -> None:
 
 
 TELEMETRY = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "SENTRY_DSN"}
-VECTORS = {"PINECONE_API_KEY", "PGVECTOR_URL", "PGVECTOR_OTHER_URL", "OPENAI_API_KEY"}
+VECTORS = {
+    *("PINECONE_API_KEY", "PGVECTOR_URL", "PGVECTOR_OTHER_URL"),
+    *("OPENAI_API_KEY", "COHERE_API_KEY", "VOYAGE_API_KEY"),
+}
 SECRETS = {
     "migrate": {"DATABASE_URL", "OWNER_DATABASE_URL"},
     "dispatcher": {

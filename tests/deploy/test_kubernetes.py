@@ -37,7 +37,10 @@ VERSIONS = {
 }
 PODS = {one["metadata"]["name"]: one["spec"]["template"] for one in RESOURCES if one["kind"] in ("Job", "Deployment")}
 TELEMETRY = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "SENTRY_DSN"}
-VECTORS = {"PINECONE_API_KEY", "PGVECTOR_URL", "PGVECTOR_OTHER_URL", "OPENAI_API_KEY"}
+VECTORS = {
+    *("PINECONE_API_KEY", "PGVECTOR_URL", "PGVECTOR_OTHER_URL"),
+    *("OPENAI_API_KEY", "COHERE_API_KEY", "VOYAGE_API_KEY"),
+}
 USED_BY = {
     "schema": {"DATABASE_URL"},
     "migrate": {"DATABASE_URL", "OWNER_DATABASE_URL"},

@@ -3,15 +3,16 @@
 import pytest
 
 from migrations.embedding_cost import estimate
-from vecfleet.embedders import LOCAL_MODEL, openai
+from vecfleet.embedders import LOCAL_MODEL, remote
 from vecfleet.embedders.opening import look_up, open_model
+from vecfleet.embedders.services import OPENAI
 from vecfleet.model_cards import ModelCard
 from vecfleet.settings import Settings
 
 WORDS = "the quick brown fox jumps over the lazy dog"
 
 
-def small(**changes: object) -> openai.OpenAIModel:
+def small(**changes: object) -> remote.RemoteModel:
     card = ModelCard(
         name="openai/text-embedding-3-small",
         revision="r",
@@ -21,7 +22,7 @@ def small(**changes: object) -> openai.OpenAIModel:
         dollars_per_million_tokens=0.02,
     )
     settings = Settings(openai_api_key="sk-" + "a" * 40)  # type: ignore[arg-type]
-    return openai.OpenAIModel(card.model_copy(update=changes), openai.endpoint(settings))
+    return remote.RemoteModel(card.model_copy(update=changes), remote.endpoint(OPENAI, settings))
 
 
 def test_a_sample_tells_the_price_of_all_texts_and_a_duplicate_costs_nothing() -> None:

@@ -49,6 +49,8 @@ def open_embedding(
     least_overlap: float = 0.0,
     namespace: str = "s",
     service: EmbeddingService | None = None,
+    model: str = "openai/a-model",
+    deadline_s: float = DEADLINE_S,
     price: float = 0.0,
     dollars_cap: float | None = None,
     texts_from: str | None = None,
@@ -61,22 +63,23 @@ def open_embedding(
 
     `cut_at`: the model takes no more tokens, and the plan has longer texts cut.
     """
-    asked: dict[str, Any] = {} if service is None else {"openai_api_key": KEY, "openai_base_url": service.url}
+    provider = model.partition("/")[0]
+    asked = {} if service is None else {f"{provider}_api_key": KEY, f"{provider}_base_url": service.url}
     settings = Settings(
         database_url=SecretStr(database_url),
         redis_url=SecretStr(redis_url),
         vecfleet_root=root,
         freshness_wait_seconds=0.2,
-        request_deadline_seconds=DEADLINE_S,
+        request_deadline_seconds=deadline_s,
         texts_database_url=SecretStr(texts_url) if texts_url is not None else None,
-        **asked,
+        **asked,  # type: ignore[arg-type]
         _env_file=None,  # type: ignore[call-arg]
     )
     store = MemoryStore()
     source = store.create(OLD, Limits(upsert_records=10))
     for start in range(0, len(records), 10):
         source.upsert(namespace, records[start : start + 10])
-    card = look_up(LOCAL_MODEL, settings, DIMENSION) if service is None else look_up("openai/a-model", settings)
+    card = look_up(LOCAL_MODEL, settings, DIMENSION) if service is None else look_up(model, settings)
     if cut_at is not None:
         card = card.model_copy(update={"max_tokens": cut_at})
     rows = rows_of(settings, texts_from, "id")
@@ -93,8 +96,8 @@ def open_embedding(
     texts = open_rows(rows, embedding.keys, settings) if rows is not None else None
     common = Common(policies=chosen, texts=texts)
     options = ReembedOptions(source="brain", target="brain-small", embedding=embedding, common=common)
-    model = open_model(embedding.card, settings)
-    plan = plan_reembed(store, store, options, model=model, now=datetime.now(UTC))
+    opened = open_model(embedding.card, settings)
+    plan = plan_reembed(store, store, options, model=opened, now=datetime.now(UTC))
     like = replace(plan.target_like(source.info), name="brain-small", host="")
     target = store.create(like, Limits(upsert_records=10, reads_lag=False)).info
     fleet, table = Stored(settings, store), JobTable(Database(database_url, pool_size=4))

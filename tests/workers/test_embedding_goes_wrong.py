@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from embedding_job import held, old, open_embedding
 from embedding_service import EmbeddingService, Fault, refusal, rows, serving
 from in_one_process import One
-from kept_embeddings import expected
+from kept_embeddings import costs, expected
 
 from migrations.mapping import MetadataMap
-from orchestrator.core.states import JobState
+from orchestrator.core import retrying
+from orchestrator.core.states import BatchState, JobState
 from orchestrator.ledger import parked
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
@@ -30,6 +31,7 @@ Open = Callable[..., One]
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(retrying, "_FIRST_WAIT_S", 0.001)
 
 
 @pytest.fixture
@@ -48,6 +50,7 @@ def open_job(service: EmbeddingService, database_url: str, redis_url: str, tmp_p
             one = open_embedding(ending, database_url, redis_url, tmp_path, records, service=service, **options)
             service.billed.clear()
             service.requests.clear()
+            service.tokens = 0
             return one
 
         yield open_job
@@ -96,6 +99,65 @@ def test_a_model_that_a_person_must_put_right_pauses_the_job_which_then_pays_for
     # And once it is put right, the job goes on where it was
     service.faults.clear()
     go_on(one)
+    assert_whole(one, service)
+
+
+NOT_READABLE = rows(*[[float("nan")] * 8] * 10, model="a-model")
+TOO_FEW = rows([0.5] * 8, model="a-model")
+AILMENTS = [
+    Fault(503),
+    Fault(drops=True),
+    Fault(429, {"retry-after": "0.01"}),
+    Fault(body=b"<html>"),
+    Fault(body=TOO_FEW),
+    Fault(body=NOT_READABLE),
+]
+
+
+def test_a_model_that_is_down_limits_or_answers_nonsense_for_a_while_only_delays_the_job(
+    open_job: Open, service: EmbeddingService
+) -> None:
+    one = open_job()
+    # When the model is down, breaks off, asks to wait, and gives what is no vectors, longer than one task tries
+    service.fail(None, *AILMENTS)
+    one.until(JobState.VERIFIED)
+    # Then nothing is wrong at the target, and what may have been billed for nothing is counted apart
+    assert not service.faults
+    assert_whole(one, service)
+    assert costs(one.table).tokens == service.tokens and costs(one.table).unanswered > 0
+
+
+def test_a_model_that_answers_too_late_delays_the_job_and_what_it_may_bill_is_counted(
+    open_job: Open, service: EmbeddingService
+) -> None:
+    one = open_job(deadline_s=0.2)
+    with service.held():
+        one.work_until(lambda: service.requests)
+    assert held(one) == {}
+    one.until(JobState.VERIFIED)
+    assert [held(one)[f"r{number:02}"].values for number in range(23)] == list(expected(service, TEXTS))
+    # Then the service has billed texts of which it never answered, and the account holds at least as much
+    spent = costs(one.table)
+    assert spent.tokens < service.tokens <= spent.tokens + spent.unanswered
+
+
+@pytest.mark.parametrize("nonsense", [TOO_FEW, NOT_READABLE], ids=["too few vectors", "a value that is no number"])
+def test_a_model_that_gives_no_usable_vectors_has_its_batches_parked_and_a_retry_ends_the_job(
+    open_job: Open, service: EmbeddingService, nonsense: bytes
+) -> None:
+    one = open_job()
+    service.fail(None)
+    service.fail(Fault(body=nonsense), times=100)
+    one.until(JobState.NEEDS_ATTENTION)
+    # Then its batches say why, and nothing of them was written
+    there = held(one)
+    assert 0 < len(there) <= 10 and {record.values for record in there.values()} <= set(expected(service, TEXTS))
+    reasons = {row.error_text for row in one.table.rows() if row.state is BatchState.PARKED}
+    assert reasons and all("a-model" in reason and "gave" in reason for reason in reasons)
+    # And once the model is well, a retry pays for what is missing alone
+    service.faults.clear()
+    acts.retry(one.table.database, one.table.job_id, "ana", "failed")
+    one.until(JobState.VERIFIED)
     assert_whole(one, service)
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from embedding_apis import COHERE
 from embedding_job import old, open_embedding
+from embedding_service import serving
 from in_one_process import One
 
 from orchestrator.core.states import JobState
@@ -112,3 +114,16 @@ def test_without_questions_the_verdict_says_that_quality_is_not_judged(open_job:
     one = open_job()
     one.until(JobState.VERIFIED)
     assert verdict(one)["reason"] == UNJUDGED
+
+
+def test_a_model_that_tells_questions_from_what_is_stored_is_told_which_it_embeds(open_job: Open) -> None:
+    with serving(COHERE) as service:
+        service.dimension = 1_536
+        one = open_job(*ASKED, service=service, model="cohere/embed-v4.0", least_recall=0.0)
+        one.until(JobState.VERIFIED)
+    as_what = {text: body["input_type"] for body in service.asked_for for text in body["texts"]}
+    stored = {str(record.metadata["text"]) for record in records()}
+    assert {text for text, purpose in as_what.items() if purpose == "search_query"} == {
+        asked["question"] for asked in ASKED
+    }
+    assert stored <= {text for text, purpose in as_what.items() if purpose == "search_document"}

@@ -1,8 +1,10 @@
-"""Embedders, which turn texts into vectors: OpenAI's API or one like it, Pinecone's models, a local one, or hashes.
+"""Embedders, which turn texts into vectors: services over HTTP, Pinecone's models, a local one, or hashes.
 
 base       `Embedder`, what an application embeds with, and the checks of its answers
-openai     OpenAI's models and those of services that speak its API: for applications and for the fleet
+openai     OpenAI's models and those of services that speak its API, for applications
+services   OpenAI, Cohere and Voyage: how each is asked and answers, its models, limits and prices
 endpoint   one request to such a service, and every answer understood
+remote     a model behind such a service, for the fleet
 hashing    vectors without a model, for rehearsals
 models     `EmbeddingModel`, what the fleet asks one request at a time, and the checks of its answers
 local      `wordllama`: a model without a network

@@ -1,4 +1,4 @@
-"""The embeddings endpoint of OpenAI, and of every service that speaks its API: one request, every answer understood.
+"""The endpoint of a service that embeds: one request, every answer understood.
 
 A service may quote a text in its answer. Our errors repeat nothing of it but the service's code for the error.
 """
@@ -8,11 +8,11 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import orjson
 
+from vecfleet.embedders.services import OPENAI, Service
 from vecfleet.errors import (
     BadRequest,
     KeyRefused,
@@ -25,8 +25,8 @@ from vecfleet.errors import (
     Unavailable,
     UnusableAnswer,
 )
+from vecfleet.model_cards import Purpose
 
-OPENAI_URL = "https://api.openai.com/v1"
 NO_QUOTA = "insufficient_quota"
 
 _CODE = re.compile(r"[\w.-]{1,60}")
@@ -48,16 +48,23 @@ class Embedded:
 class Endpoint:
     """One service. Safe between threads, as its client is."""
 
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: httpx.Client, service: Service = OPENAI) -> None:
         self._client = client
+        self._service = service
 
-    def ask(self, model: str, texts: Sequence[str], dimension: int | None) -> Embedded:
+    def ask(
+        self,
+        model: str,
+        texts: Sequence[str],
+        dimension: int | None,
+        purpose: Purpose = "passage",
+        *,
+        cut: bool = False,
+    ) -> Embedded:
         """Ask once. Raises a StoreError: BadRequest is about the texts or the dimension, TooLarge about the number."""
-        body: dict[str, Any] = {"model": model, "input": list(texts), "encoding_format": "float"}
-        if dimension is not None:
-            body["dimensions"] = dimension
+        body = self._service.body(model, texts, dimension, purpose, cut)
         try:
-            answer = self._client.post("embeddings", content=orjson.dumps(body), headers=_JSON)
+            answer = self._client.post(self._service.path, content=orjson.dumps(body), headers=_JSON)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise Unavailable(f"the embedder {model!r} cannot be reached: {type(error).__name__}") from error
         except httpx.TimeoutException as error:
@@ -65,24 +72,21 @@ class Endpoint:
         except httpx.HTTPError as error:
             raise TimedOut(f"the embedder {model!r} broke off: {type(error).__name__}") from error
         if answer.status_code != 200:
-            raise _refused(model, answer)
-        return _read(model, answer)
+            raise _refused(self._service, model, answer)
+        return _read(self._service, model, answer)
 
 
 _JSON = {"content-type": "application/json"}
 
 
-def _read(model: str, answer: httpx.Response) -> Embedded:
+def _read(service: Service, model: str, answer: httpx.Response) -> Embedded:
     """Understand an answer with status 200. Raises UnusableAnswer: the service has done the work, and may bill it."""
     try:
-        body = orjson.loads(answer.content)
-        rows = sorted(body["data"], key=lambda row: row["index"])
-        vectors = [row["embedding"] for row in rows]
-        usage = body.get("usage") or {}
+        vectors, tokens, revision = service.read(orjson.loads(answer.content))
         return Embedded(
             vectors=vectors,
-            tokens=int(usage.get("total_tokens") or usage.get("prompt_tokens") or 0),
-            revision=str(body.get("model") or model),
+            tokens=tokens,
+            revision=revision or model,
             requests_per_minute=_number(answer.headers, "x-ratelimit-limit-requests"),
             tokens_per_minute=_number(answer.headers, "x-ratelimit-limit-tokens"),
         )
@@ -90,7 +94,7 @@ def _read(model: str, answer: httpx.Response) -> Embedded:
         raise UnusableAnswer(f"the embedder {model!r} gave an answer that cannot be read") from error
 
 
-def _refused(model: str, answer: httpx.Response) -> StoreError:
+def _refused(service: Service, model: str, answer: httpx.Response) -> StoreError:
     status, code = answer.status_code, _code(answer)
     said = f": {code} (status {status})" if code else f": status {status}"
     hint = retry_after(answer.headers)
@@ -102,13 +106,13 @@ def _refused(model: str, answer: httpx.Response) -> StoreError:
         case 429:
             return RateLimited(f"the embedder {model!r} asks to wait", retry_after=hint)
         case 401 | 403:
-            return KeyRefused(f"the embedder {model!r} refuses the key", next_step="check OPENAI_API_KEY")
+            return KeyRefused(f"the embedder {model!r} refuses the key", next_step=f"check {service.key_name}")
         case 404:
             return ModelChanged(
-                f"the service of OPENAI_BASE_URL knows no model {model!r}{said}",
-                next_step="check the model's name and OPENAI_BASE_URL",
+                f"the service of {service.address_name} knows no model {model!r}{said}",
+                next_step=f"check the model's name and {service.address_name}",
             )
-        case 408 | 504:
+        case 408 | 499 | 504:
             return TimedOut(f"the embedder {model!r} did not answer in time: status {status}")
         case 413:
             return TooLarge(f"the embedder {model!r} takes no request of this size{said}")
