@@ -152,7 +152,7 @@ def test_a_model_that_gives_no_usable_vectors_has_its_batches_parked_and_a_retry
     # Then its batches say why, and nothing of them was written
     there = held(one)
     assert 0 < len(there) <= 10 and {record.values for record in there.values()} <= set(expected(service, TEXTS))
-    reasons = {row.error_text for row in one.table.rows() if row.state is BatchState.PARKED}
+    reasons = {row.error_text for row in one.table.rows() if row.state == BatchState.PARKED}
     assert reasons and all("a-model" in reason and "gave" in reason for reason in reasons)
     # And once the model is well, a retry pays for what is missing alone
     service.faults.clear()
