@@ -2,8 +2,8 @@
 
 Reading order: `plan` is the reviewed file. `routing`, `renaming`, `mapping` and `enriching` are the pure functions that
 carry it out; `mapreading` reads a metadata map from options and files, and `window` is the hours in which a job works.
-`embedding` is the text that a plan embeds, by which model; `texts` reads it where the records do not hold it, and
-`questions` are those that judge its vectors.
+`embedding` is the text that a plan embeds, by which model; `texts` reads it where the records do not hold it,
+`sealing` encrypts what is kept of it, and `questions` are those that judge its vectors.
 Planning starts in `recipes` (`namespaces`, `between`, `documents` and `reembedding` have their own starts); `creators`
 and `index` decide, `checks`, `convertible`, `importable` and `embedding_checks` object, `estimating` and
 `embedding_cost` add up the cost.

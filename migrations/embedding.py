@@ -69,9 +69,9 @@ class Embedding(BaseModel):
 
     `rows`: the keys are columns of these rows; None: keys of the record's metadata. `without_text`: records without
     text are parked, or copied with the vector they have. `cache`: whether vectors are kept by the digest of their text,
-    so that none is paid for twice. `dollars_cap`: the job pauses before it spends more on the model. `integrated`: the
-    target embeds the texts itself, so its vectors are compared with none. `old`: the model of the source's vectors, if
-    it is told; clients then ask either side by text.
+    so that none is paid for twice; `cache_key` names the key that encrypts them. `dollars_cap`: the job pauses before
+    it spends more on the model. `integrated`: the target embeds the texts itself, so its vectors are compared with
+    none. `old`: the model of the source's vectors, if it is told; clients then ask either side by text.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,6 +83,7 @@ class Embedding(BaseModel):
     without_text: WithoutText = "park"
     too_long: TooLong = "park"
     cache: bool = True
+    cache_key: str | None = None
     dollars_cap: float | None = Field(default=None, gt=0)
     integrated: bool = False
     gate: Gate = Gate()

@@ -57,7 +57,7 @@ def seal_of(settings: Settings, name: str) -> Seal:
         here = f"holds {' and '.join(keys)}" if keys else "is not set"
         raise BadInput(
             f"the vectors that this job keeps are encrypted by the key {name}, and EMBEDDING_CACHE_KEY {here}",
-            next_step="set it as where the plan was made (NEW,OLD holds both), restart the worker, then resume; if that "
+            next_step="set it as where the plan was made (NEW,OLD holds two), restart the worker, then resume; if the "
             "key is lost, cancel and plan anew",
         )
     return Seal(keys[name])

@@ -26,6 +26,7 @@ PACKAGES = (*LAYERS, "emulator")
 DOORS = {
     "pinecone": ("vecfleet/stores/pinecone/",),
     "supabase": ("migrations/supabase_rows.py",),
+    "cryptography": ("migrations/sealing.py",),
     "pgvector": ("vecfleet/pgvector/",),
     "celery": (
         "orchestrator/queue.py",

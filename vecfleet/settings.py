@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     voyage_base_url: str = "https://api.voyageai.com/v1"
     embedding_model: str = "text-embedding-3-large"
     embedding_cache_bytes: Annotated[int, Field(ge=0)] = 2_000_000_000
+    embedding_cache_key: SecretStr | None = None
     texts_database_url: Annotated[SecretStr, AfterValidator(_by_psycopg)] | None = None
 
     use_delphi_namespaces: bool = False

@@ -13,6 +13,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
+from migrations.sealing import Seal, seal_of
 from orchestrator.core.model import Job
 from orchestrator.ledger import embeddings
 from orchestrator.ledger.batches import LeaseLost
@@ -97,8 +98,8 @@ class _Run:
 
 class Embeddings:
     """The vectors of the texts of one batch. `most_dollars`: the job may be billed for no more, all batches together;
-    it grows with the job's `budget_factor`. `kept`: vectors are kept for the fleet. Those of the local model never are:
-    making them again is as quick.
+    it grows with the job's `budget_factor`. `kept`: vectors are kept for the fleet, encrypted by `seal` if there is
+    one. Those of the local model never are: making them again is as quick.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Embeddings:
         most_dollars: float | None = None,
         budget_factor: float = 1.0,
         kept: bool = True,
+        seal: Seal | None = None,
     ) -> None:
         self._database = database
         self._model = model
@@ -124,6 +126,7 @@ class Embeddings:
         self._budget_factor = budget_factor
         self._kept = kept and not model.card.is_local
         self._cut_texts: set[bytes] = set()
+        self._seal = seal
         self._is_sound = False  # whether the model has embedded anything for us
         scope = f"{self._card.endpoint or self._card.provider}:{self._card.model}"
         self._requests = Limit("embed", scope, self._card.requests_per_minute / _MINUTE_S)
@@ -182,6 +185,8 @@ class Embeddings:
     def _want(self, run: _Run, form: Prepared, subjects: frozenset[str]) -> bytes:
         cut = form.is_cut and not self._model.counts_exactly
         key = cache_key(self._card, run.purpose, form.text, cut=cut)
+        if self._seal is not None:
+            key = self._seal.hide(key)
         if key in run.texts:
             subjects |= run.texts[key].wanted.subjects
         run.texts[key] = _Text(form.text, cut, Wanted(form.tokens, subjects))
@@ -200,7 +205,10 @@ class Embeddings:
                 self._calls.held.wait(_LOOK_AGAIN_S)
             looks += 1
             with self._database.begin() as connection:
-                run.values |= embeddings.find(connection, run.missing)
+                found = embeddings.find(connection, run.missing)
+            if (seal := self._seal) is not None:
+                found = {key: seal.open(key, sealed) for key, sealed in found.items()}
+            run.values |= found
             self._ask_for(run, run.missing)
 
     def _ask_for(self, run: _Run, missing: Mapping[bytes, Wanted]) -> None:
@@ -286,6 +294,8 @@ class Embeddings:
     def _keep(self, vectors: Mapping[bytes, bytes], tokens: int) -> None:
         spent = Spent(requests=1, texts=len(vectors), tokens=tokens)
         if self._kept:
+            if (seal := self._seal) is not None:
+                vectors = {key: seal.close(key, vector) for key, vector in vectors.items()}
             try:
                 with self._database.begin() as connection:
                     embeddings.keep(connection, self._lease, vectors)
@@ -350,4 +360,5 @@ def embeddings_of(process: WorkerProcess, held: Held, job: Job) -> Embeddings | 
         most_dollars=most,
         budget_factor=job.budget_factor,
         kept=asked.cache and settings.embedding_cache_bytes > 0,
+        seal=None if asked.cache_key is None else seal_of(settings, asked.cache_key),
     )

@@ -10,6 +10,7 @@ from migrations.embedding import Embedding, TooLong, WithoutText, text_template
 from migrations.idsources import find_ids
 from migrations.questions import gate_of
 from migrations.reembedding import ReembedOptions, plan_reembed
+from migrations.sealing import key_name
 from migrations.texts import open_rows, rows_of
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.mapping import with_shared
@@ -121,6 +122,7 @@ def reembed(
             too_long=too_long,
             integrated=integrated,
             cache=cache,
+            cache_key=key_name(settings) if cache and not (integrated or card.is_local) else None,
             dollars_cap=dollars_cap,
             gate=gate_of(settings.vecfleet_root, questions, least_recall, least_overlap),
         )

@@ -141,6 +141,7 @@ def _embedding(embedding: Embedding, *, asked: bool) -> None:
         f"vectors: {by}{card.name} ({card.revision}), {card.dimension:,} dimensions, of {embedding.text!r}{rows} · a "
         f"record without text is {without} · a text too long is {'cut' if embedding.too_long == 'cut' else 'parked'}"
         + (f" · the old model is {embedding.old.name}" if embedding.old is not None else "")
+        + (f" · what is kept is encrypted by the key {embedding.cache_key}" if embedding.cache_key is not None else "")
     )
     if gate.file is not None:
         places = counted(len(gate.counts), "namespace", "namespaces")

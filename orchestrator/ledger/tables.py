@@ -536,8 +536,8 @@ request_key = Table(
 embedding = Table(
     "embedding",
     metadata,
-    Column("key", LargeBinary, primary_key=True),  # digest of model, revision, dimension and text
-    Column("vector", LargeBinary),  # float32 values, little-endian
+    Column("key", LargeBinary, primary_key=True),  # digest of model, revision, dimension and text; by HMAC if encrypted
+    Column("vector", LargeBinary),  # float32 values, little-endian; or these encrypted, where the plan names a key
     Column("tokens", Integer, nullable=False),  # as counted before the request: a part of what its request may cost
     Column("subjects", ARRAY(Text), nullable=False),  # digests of the tenants whose text it is
     Column("job_id", BigInteger, nullable=False),  # that asked

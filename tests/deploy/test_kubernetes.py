@@ -45,10 +45,13 @@ USED_BY = {
     "schema": {"DATABASE_URL"},
     "migrate": {"DATABASE_URL", "OWNER_DATABASE_URL"},
     "dispatcher": {
-        *("DATABASE_URL", "REDIS_URL", "BROKER_URL", "TEXTS_DATABASE_URL"),
+        *("DATABASE_URL", "REDIS_URL", "BROKER_URL", "TEXTS_DATABASE_URL", "EMBEDDING_CACHE_KEY"),
         *("AUDIT_KEY", *VECTORS, *TELEMETRY),
     },
-    "worker": {"DATABASE_URL", "REDIS_URL", "BROKER_URL", "TEXTS_DATABASE_URL", *VECTORS, *TELEMETRY},
+    "worker": {
+        *("DATABASE_URL", "REDIS_URL", "BROKER_URL", "TEXTS_DATABASE_URL", "EMBEDDING_CACHE_KEY"),
+        *(*VECTORS, *TELEMETRY),
+    },
     "web": {
         "DATABASE_URL",
         "REDIS_URL",

@@ -17,6 +17,7 @@ from migrations.plan import Policies
 from migrations.questions import gate_of
 from migrations.recipes import Common
 from migrations.reembedding import ReembedOptions, plan_reembed
+from migrations.sealing import key_name
 from migrations.texts import open_rows, rows_of
 from orchestrator.ledger.database import Database
 from vecfleet.embedders import LOCAL_MODEL
@@ -51,6 +52,7 @@ def open_embedding(
     service: EmbeddingService | None = None,
     model: str = "openai/a-model",
     deadline_s: float = DEADLINE_S,
+    cache_key: str | None = None,
     price: float = 0.0,
     dollars_cap: float | None = None,
     texts_from: str | None = None,
@@ -71,6 +73,7 @@ def open_embedding(
         vecfleet_root=root,
         freshness_wait_seconds=0.2,
         request_deadline_seconds=deadline_s,
+        embedding_cache_key=SecretStr(cache_key) if cache_key is not None else None,
         texts_database_url=SecretStr(texts_url) if texts_url is not None else None,
         **asked,  # type: ignore[arg-type]
         _env_file=None,  # type: ignore[call-arg]
@@ -90,6 +93,7 @@ def open_embedding(
         too_long="park" if cut_at is None else "cut",
         cache=cache,
         dollars_cap=dollars_cap,
+        cache_key=key_name(settings),
         gate=gate_of(root, questions, least_recall, least_overlap),
     )
     chosen = Policies(**{"cut_over": "none", "soak_seconds": 0, **policies})
