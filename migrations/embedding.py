@@ -49,7 +49,7 @@ class TextsRef(BaseModel):
     """The rows that texts are read from where the metadata do not hold them: each has a record's id in the column `id`.
 
     A file stands under VECFLEET_ROOT and has this `digest` as long as the plan is worked on. The address of the
-    database with `table` is TEXTS_DATABASE_URL.
+    database with `table` is TEXTS_DATABASE_URL; with `rest`, its project is SUPABASE_URL.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,11 +57,12 @@ class TextsRef(BaseModel):
     file: str | None = None
     digest: str = ""
     table: str | None = None
+    rest: bool = False
     id: str = "id"
 
     @property
     def name(self) -> str:
-        return self.file or f"the table {self.table}"
+        return self.file or f"the table {self.table}{' of Supabase' if self.rest else ''}"
 
 
 class Embedding(BaseModel):

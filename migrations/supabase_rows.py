@@ -1,31 +1,41 @@
-"""Read all twins and sources of a Supabase project, page by page, because an answer holds at most 1,000 rows.
+"""Read rows of a Supabase project: all twins and sources, page by page, because an answer holds at most 1,000 rows; or
+those of some ids.
 
 The only module that imports `supabase`.
 """
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
+from urllib.parse import quote
 
 import httpx
-from postgrest import CountMethod
+from postgrest import CountMethod, SyncPostgrestClient
 from supabase import Client, ClientOptions, PostgrestAPIError, SupabaseException, create_client
 
 from migrations.answers import SourceRow, TwinRow
 from vecfleet.errors import BadInput, Unreachable
 from vecfleet.settings import Settings
 
+Rows = Mapping[str, Mapping[str, Any]]
+"""Rows by their ids."""
+
 PAGE_ROWS = 1_000
 ROUNDS = 3
 TIMEOUT_SECONDS = 30
+
+# Of a question, in its address: servers take some 8,000 characters.
+_IDS, _CHARACTERS = 100, 4_000
 
 UNKNOWN = -1
 _PAST_THE_END = "PGRST103"  # rows were deleted since the previous page
 _REFUSED = {"401", "403", "42501", "PGRST300", "PGRST301", "PGRST302", "PGRST303"}
 _ABSENT = {"404", "42P01", "42703", "PGRST204", "PGRST205"}
+_OTHER_TYPE = {"22P02", "22003"}  # an id is no value of the column's type
 
 
 def read(settings: Settings) -> tuple[list[TwinRow], list[SourceRow]]:
     """Read every twin and source. Raises BadInput (settings, key, table names) or Unreachable."""
-    client = _client(settings)
+    client = open_client(settings)
     at = settings
     twin = (at.ownership_twin_id_column, at.ownership_twin_creator_column, at.ownership_twin_name_column)
     source = (at.ownership_source_id_column, at.ownership_source_twin_column)
@@ -34,7 +44,60 @@ def read(settings: Settings) -> tuple[list[TwinRow], list[SourceRow]]:
     return [TwinRow(*row) for row in twins], [SourceRow(*row) for row in sources]
 
 
-def _client(settings: Settings) -> Client:
+def find(
+    tables: SyncPostgrestClient, table: str, id_column: str, columns: Collection[str], ids: Collection[str]
+) -> Rows:
+    """Return the rows with these ids. Raises BadInput (key, table, columns) or Unreachable."""
+    wanted = tuple(dict.fromkeys((id_column, *columns)))
+    return {
+        str(row[id_column]): row
+        for some in _questions(sorted(ids))
+        for row in _rows_of(tables, table, id_column, wanted, some)
+    }
+
+
+def _questions(ids: Sequence[str]) -> Iterator[list[str]]:
+    some: list[str] = []
+    size = 0
+    for record_id in ids:
+        length = len(quote(record_id))
+        if some and (len(some) >= _IDS or size + length > _CHARACTERS):
+            yield some
+            some, size = [], 0
+        some.append(record_id)
+        size += length
+    if some:
+        yield some
+
+
+def _rows_of(
+    tables: SyncPostgrestClient, table: str, id_column: str, columns: tuple[str, ...], ids: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the rows with these ids. One that the column's type refuses has none, and is found by halves."""
+    query = tables.from_(table).select(*columns, count=CountMethod.exact).in_(id_column, ids)
+    try:
+        answer = query.execute()
+    except PostgrestAPIError as error:
+        if error.code not in _OTHER_TYPE:
+            raise _understood(error, table, columns) from error
+        if len(ids) == 1:
+            return []
+        middle = len(ids) // 2
+        halves = ids[:middle], ids[middle:]
+        return [row for half in halves for row in _rows_of(tables, table, id_column, columns, half)]
+    except httpx.HTTPError as error:
+        raise _silent(error) from error
+    rows = cast(list[dict[str, Any]], answer.data)
+    if answer.count is not None and answer.count > len(rows):
+        raise BadInput(
+            f"Supabase answers with {len(rows):,} of {answer.count:,} rows of {table!r} for {len(ids):,} ids",
+            next_step="leave one row for each id, and let an answer hold 100 rows or more (API settings, Max rows)",
+        )
+    return rows
+
+
+def open_client(settings: Settings, schema: str = "public") -> Client:
+    """Return a client of the project. Asks nothing. Raises BadInput."""
     url, key = settings.supabase_url, settings.supabase_service_role_key
     if url is None or key is None:
         raise BadInput(
@@ -42,6 +105,7 @@ def _client(settings: Settings) -> Client:
             next_step="set both, or name an ownership file",
         )
     options = ClientOptions(
+        schema=schema,
         httpx_client=httpx.Client(timeout=TIMEOUT_SECONDS),
         postgrest_client_retry=False,
         auto_refresh_token=False,
@@ -90,11 +154,15 @@ def _page(client: Client, table: str, columns: tuple[str, ...], start: int) -> t
             return [], UNKNOWN
         raise _understood(error, table, columns) from error
     except httpx.HTTPError as error:
-        raise Unreachable(
-            f"Supabase does not answer: {type(error).__name__}", next_step="check SUPABASE_URL and the network"
-        ) from error
+        raise _silent(error) from error
     rows = cast(list[dict[str, Any]], answer.data)
     return [tuple(_text(row.get(column)) for column in columns) for row in rows], answer.count or 0
+
+
+def _silent(error: httpx.HTTPError) -> Unreachable:
+    return Unreachable(
+        f"Supabase does not answer: {type(error).__name__}", next_step="check SUPABASE_URL and the network"
+    )
 
 
 def _understood(error: PostgrestAPIError, table: str, columns: tuple[str, ...]) -> BadInput | Unreachable:
@@ -104,7 +172,7 @@ def _understood(error: PostgrestAPIError, table: str, columns: tuple[str, ...]) 
     if code in _ABSENT:
         return BadInput(
             f"Supabase has no table {table!r} with the columns {', '.join(columns)}: {reason}",
-            next_step="name the tables and columns that hold twins and sources",
+            next_step="name its tables and columns as they are there",
         )
     return Unreachable(f"Supabase answers {code} to a look-up in {table!r}: {reason}", next_step="try again later")
 

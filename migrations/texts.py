@@ -1,4 +1,4 @@
-"""The texts of records: made of their metadata, or of the rows that a file or a table of Postgres holds for their ids.
+"""The texts of records: made of their metadata, or of the rows that a file or a table holds for their ids.
 
 A file is the same as long as its plan is worked on: its digest is compared when it is opened. A row of a table may be
 changed meanwhile by its application: its text is read again whenever its record is.
@@ -20,7 +20,7 @@ from vecfleet.errors import BadInput, NeedsOperator, Unreachable
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 
-TABLE = "postgres:"
+TABLE, REST = "postgres:", "supabase:"
 _PARQUET, _LINES = ".parquet", ".jsonl"
 _CONNECT_S = 10
 # That any number of this type may have.
@@ -45,15 +45,17 @@ def texts_of(embedding: Embedding, rows: TextRows | None, records: Sequence[Reco
 
 
 def rows_of(settings: Settings, named: str | None, id_column: str) -> TextsRef | None:
-    """Return what `--text-from` names: a file of texts, or postgres:TABLE. Raises BadInput, NotFound."""
+    """Return what `--text-from` names: a file, or a table of Postgres or Supabase. Raises BadInput, NotFound."""
     if named is None:
         return None
     if named.startswith(TABLE):
         return TextsRef(table=named.removeprefix(TABLE), id=id_column)
+    if named.startswith(REST):
+        return TextsRef(table=named.removeprefix(REST), rest=True, id=id_column)
     if Path(named).suffix not in (_PARQUET, _LINES):
         raise BadInput(
             f"{named!r} is neither a file of texts nor a table",
-            next_step="name a file that ends with .jsonl or .parquet, or postgres:TABLE",
+            next_step="name a file that ends with .jsonl or .parquet, postgres:TABLE or supabase:TABLE",
         )
     return TextsRef(file=named, digest=_digest(within(settings.vecfleet_root, named)), id=id_column)
 
@@ -61,7 +63,7 @@ def rows_of(settings: Settings, named: str | None, id_column: str) -> TextsRef |
 def open_rows(ref: TextsRef, columns: Collection[str], settings: Settings) -> TextRows:
     """Return the rows that hold the texts of a plan, with the columns that make them. Raises BadInput, NotFound."""
     if ref.file is None:
-        return _Table(ref, columns, settings)
+        return _Rest(ref, columns, settings) if ref.rest else _Table(ref, columns, settings)
     path = within(settings.vecfleet_root, ref.file)
     if _digest(path) != ref.digest:
         raise BadInput(
@@ -169,6 +171,29 @@ class _Table:
                 f"the database refuses to read {self._ref.name}: {type(error.orig).__name__}",
                 next_step="check the names of the table and its columns, and that TEXTS_DATABASE_URL may read it",
             ) from error
+
+
+class _Rest:
+    """A table of a Supabase project, asked over HTTP where its database is not to be reached."""
+
+    def __init__(self, ref: TextsRef, columns: Collection[str], settings: Settings) -> None:
+        from migrations import supabase_rows  # its client takes half a second to load
+
+        if settings.supabase_url is None or settings.supabase_service_role_key is None:
+            raise BadInput(
+                f"texts of {ref.name} need SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY",
+                next_step="set both where you plan and where workers run",
+            )
+        schema, _, self._table = (ref.table or "").rpartition(".")
+        self._id, self._columns = ref.id, columns
+        self._tables = supabase_rows.open_client(settings, schema or "public").postgrest
+        self._find = supabase_rows.find
+
+    def find(self, ids: Collection[str]) -> Mapping[str, Row]:
+        try:
+            return self._find(self._tables, self._table, self._id, self._columns, ids)
+        except BadInput as error:
+            raise NeedsOperator(error.message, next_step=error.next_step) from error
 
 
 class _Named(sa.types.UserDefinedType[Any]):

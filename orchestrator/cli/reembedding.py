@@ -54,7 +54,7 @@ def reembed(
     text_from: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|postgres:TABLE",
+            metavar="FILE|postgres:TABLE|supabase:TABLE",
             help="Where the keys of the text are columns: .jsonl or .parquet under VECFLEET_ROOT, or a table.",
         ),
     ] = None,

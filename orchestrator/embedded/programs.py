@@ -144,7 +144,7 @@ def worker(state_dir: Path, env: Mapping[str, str], number: int, *, task_events:
     """Make a worker. With `task_events` Flower misses no task, the very first ones included."""
     options = ["--task-events"] if task_events else []
     command = [*PYTHON, "orchestrator", "worker", *options]
-    uses = _of_the_fleet("texts_database_url", "embedding_cache_key")
+    uses = _of_the_fleet("texts_database_url", "supabase_service_role_key", "embedding_cache_key")
     return Program(f"{WORKER}{number}", command, state_dir=state_dir, env=env, uses=uses)
 
 

@@ -15,10 +15,10 @@ KEY = "a-key-of-somebody"
 STRANGE = ("AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "OPENAI_ADMIN_KEY")
 # Beside what Compose gives.
 _STORES = {"BROKER_URL", "PGVECTOR_URL", "PGVECTOR_OTHER_URL"}
-_TEXTS = {"TEXTS_DATABASE_URL"}  # which workers alone read
+_TEXTS = {"TEXTS_DATABASE_URL", "EMBEDDING_CACHE_KEY", "SUPABASE_SERVICE_ROLE_KEY"}  # which workers alone read
 GIVEN = {
     "dispatcher": SECRETS["worker"] - _TEXTS | _STORES | {"AUDIT_KEY"},  # no command is typed where it runs
-    "worker-1": SECRETS["worker"] | _STORES,
+    "worker-1": SECRETS["worker"] | _STORES | {"SUPABASE_SERVICE_KEY"},  # the other spelling of a key of theirs
     "web": SECRETS["web"] | _STORES,
     "flower": SECRETS["flower"] | {"BROKER_URL"},
     "emulator": set[str](),

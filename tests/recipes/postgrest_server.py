@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 KEY = "sb_secret_of_this_test"
 MAX_ROWS = 1_000
+_ID = re.compile(r'"((?:[^"\\]|\\.)*)"|([^,"]+)')
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass
@@ -22,6 +25,7 @@ class Project:
     url: str = ""
     requests: list[str] = field(default_factory=list)
     before_answer: Callable[["Project"], None] = lambda project: None
+    uuids: bool = False  # the type of every column `id`
 
     def answer(self, path: str, apikey: str | None) -> tuple[int, dict[str, str], Any]:
         if apikey != KEY:
@@ -34,6 +38,12 @@ class Project:
             return 404, {}, {"code": "PGRST205", "message": message, "hint": None, "details": None}
         query = {key: values[0] for key, values in parse_qs(address.query).items()}
         rows = list(self.tables[table])
+        for column, asked in query.items():
+            if asked.startswith("in.("):
+                ids = [plain or quoted.replace('\\"', '"') for quoted, plain in _ID.findall(asked[4:-1])]
+                if self.uuids and not all(map(_UUID.fullmatch, ids)):
+                    return 400, {}, {"code": "22P02", "message": "invalid input syntax for type uuid"}
+                rows = [row for row in rows if row[column] in ids]
         random.shuffle(rows)  # without an order, none is promised
         for column in reversed(query.get("order", "").split(",")):
             if column:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import postgrest_server
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
@@ -137,6 +138,51 @@ def test_a_table_that_cannot_be_read_says_why(
     with pytest.raises(error, match=why) as refused:
         read(settings, asked(settings, "postgres:chunks", "{text}"), "a")
     assert refused.value.next_step
+
+
+def _project(project: postgrest_server.Project, key: str = postgrest_server.KEY) -> Settings:
+    return Settings(supabase_url=project.url, supabase_service_role_key=key)  # type: ignore[call-arg]
+
+
+def test_rows_of_a_supabase_project_are_found_over_its_api_whatever_their_ids_are_made_of() -> None:
+    ids = [f'{number}, "quoted" (é)' for number in range(250)]
+    rows = [{"id": record_id, "text": f"text of {record_id}", "other": 1} for record_id in ids]
+    with postgrest_server.serving({"chunks": rows}) as project:
+        settings = _project(project)
+        texts = read(settings, asked(settings, "supabase:chunks", "{text}"), *ids[:200], "another")
+    assert texts == {record_id: f"text of {record_id}" for record_id in ids[:200]} | {
+        "another": NoText("the table chunks of Supabase has no row of its id")
+    }
+    # Then each question is short enough for an address
+    assert len(project.requests) > 1 and max(map(len, project.requests)) < 8_000
+
+
+def test_an_id_that_is_none_of_the_columns_type_costs_the_others_nothing() -> None:
+    ids = [f"5698a809-87a5-4169-ab9b-{number:012}" for number in range(9)]
+    with postgrest_server.serving({"chunks": [{"id": record_id, "text": record_id} for record_id in ids]}) as project:
+        project.uuids = True
+        settings = _project(project)
+        texts = read(settings, asked(settings, "supabase:chunks", "{text}"), *ids, "another's id")
+    assert texts.pop("another's id") == NoText("the table chunks of Supabase has no row of its id")
+    assert texts == {record_id: record_id for record_id in ids}
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "error", "why"),
+    [
+        ("none", postgrest_server.KEY, NeedsOperator, "Supabase has no table 'none' with the columns id, text"),
+        ("chunks", "sb_secret_wrong", NeedsOperator, "Supabase refuses the key"),
+        ("chunks", None, BadInput, "texts of the table chunks of Supabase need SUPABASE_URL and SUPABASE_SERVICE"),
+    ],
+)
+def test_a_table_of_supabase_that_cannot_be_read_says_why(
+    table: str, key: str | None, error: type[VecfleetError], why: str
+) -> None:
+    with postgrest_server.serving({"chunks": []}) as project:
+        settings = _project(project, key) if key is not None else Settings(supabase_service_role_key=None)  # type: ignore[call-arg]
+        with pytest.raises(error, match=why) as refused:
+            read(settings, asked(settings, f"supabase:{table}", "{text}"), "a")
+    assert refused.value.next_step and "sb_secret" not in str(refused.value)
 
 
 def _execute(settings: Settings, *statements: str) -> None:

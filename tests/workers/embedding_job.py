@@ -51,7 +51,6 @@ def open_embedding(
     namespace: str = "s",
     service: EmbeddingService | None = None,
     model: str = "openai/a-model",
-    deadline_s: float = DEADLINE_S,
     cache_key: str | None = None,
     price: float = 0.0,
     dollars_cap: float | None = None,
@@ -72,7 +71,7 @@ def open_embedding(
         redis_url=SecretStr(redis_url),
         vecfleet_root=root,
         freshness_wait_seconds=0.2,
-        request_deadline_seconds=deadline_s,
+        request_deadline_seconds=DEADLINE_S,
         embedding_cache_key=SecretStr(cache_key) if cache_key is not None else None,
         texts_database_url=SecretStr(texts_url) if texts_url is not None else None,
         **asked,  # type: ignore[arg-type]

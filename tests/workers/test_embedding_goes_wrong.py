@@ -130,7 +130,8 @@ def test_a_model_that_is_down_limits_or_answers_nonsense_for_a_while_only_delays
 def test_a_model_that_answers_too_late_delays_the_job_and_what_it_may_bill_is_counted(
     open_job: Open, service: EmbeddingService
 ) -> None:
-    one = open_job(deadline_s=0.2)
+    one = open_job()
+    one.process.settings = one.process.settings.model_copy(update={"request_deadline_seconds": 0.3})
     with service.held():
         one.work_until(lambda: service.requests)
     assert held(one) == {}
