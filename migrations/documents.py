@@ -101,7 +101,7 @@ def plan_documents(
     _check_kinds(survey, options)
     common = options.common
     if options.converts:
-        convertible.check(survey, options.grouping, common.policies, options.new, across=into is not None)
+        convertible.check(survey, options.grouping, common.policies, options.new, across=surveyor.into is not None)
         common = replace(common, policies=common.policies.model_copy(update={"converted": True}))
     create = new_index(survey, options.target, options.new)
     fields = dict(survey.target.schema["fields"]) if survey.target is not None else _fields(survey.source, options)
@@ -120,7 +120,7 @@ def plan_documents(
     target = plan.target.model_copy(update={"kind": kind, "fields": fields, "names": dict(options.names)})
     source = plan.source.model_copy(update={"fields": survey.source.schema.get("fields")})
     said = _said(preflight, create, kind, survey)
-    if convertible.is_convertible(survey, options.grouping, plan, across=into is not None):
+    if convertible.is_convertible(survey, options.grouping, plan, across=surveyor.into is not None):
         said += convertible.said(plan, surveyor, survey, common.prices, preflight.renamed)
     warnings = (*plan.warnings, *findings.warnings, *said)
     return plan.model_copy(update={"source": source, "target": target, "warnings": warnings}).sealed()
