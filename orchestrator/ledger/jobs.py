@@ -224,7 +224,7 @@ def ownership(connection: sa.Connection, job_id: int) -> Ownership:
     return Ownership(twins=answers["twin"], sources=answers["source"])
 
 
-_COLUMNS = [column for column in t.job.c if column.name not in ("plan", "traceparent")]
+_COLUMNS = [column for column in t.job.c if column.name not in ("plan", "traceparent", "filled_by")]
 # A plan never changes and may have 12,000 moves, so a process reads and checks it once.
 _PLANS_KEPT = 32
 _plans: OrderedDict[str, Plan] = OrderedDict()

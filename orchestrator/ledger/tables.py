@@ -125,6 +125,7 @@ job = Table(
     Column("routes_stale_s", Double, nullable=False, server_default=text("60")),
     _when("frozen_at"),  # since when all routes that are read freeze its sources; NULL: no client held older ones
     Column("traceparent", Text),  # the span that applied it, if that was traced
+    Column("filled_by", Text),  # the conversion or import of the store that filled its target before it
     _one_of("state", JobState),
     Index("uq_job_plan_digest_live", "plan_digest", unique=True, postgresql_where=_LIVE),
 )

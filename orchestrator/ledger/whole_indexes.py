@@ -59,6 +59,24 @@ def require_staying(connection: sa.Connection, plan: Plan) -> None:
             )
 
 
+def require_filled_anew(connection: sa.Connection, plan: Plan, filled_by: str) -> None:
+    """Raise Refused if a job began with what this conversion or import made: others may write there by now.
+
+    A job takes all of it for its own, writes over it and removes it. Call this in the transaction that took the claims,
+    too: of two jobs at once, the second then sees the first.
+    """
+    query = sa.select(sa.func.max(_J.id)).where(_J.filled_by == filled_by)
+    other = connection.execute(query).scalar_one()
+    if other is not None:
+        raise Refused(
+            f"job {other} began with what the service made for this plan; others may have written to "
+            f"{plan.target.typed} since",
+            code="filling-used",
+            next_step="make a plan into another new index; or, if nobody needs this one, delete it in Pinecone's "
+            "console and apply again",
+        )
+
+
 def note_wipe(connection: sa.Connection, who: str, index: str, host: str, records: int, namespaces: int) -> None:
     """Note the intent to empty an index; commit it before the first deletion. Raises Refused if a job uses it."""
     require_unused(connection, index, host)

@@ -124,10 +124,11 @@ def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None, on_wait: O
         # This check comes first: else a target with a live job's records would only be reported as not empty.
         jobs.require_alone(connection, plan.digest)
         jobs.require_not_done(connection, plan.digest)
+    filled_by: str | None = None
     if plan.policies.converted:
-        checked, target = _converted(fleet, plan, on_wait)
+        checked, target, filled_by = _converted(fleet, plan, on_wait)
     elif plan.policies.bulk is not None:
-        checked, target = _bulk_imported(fleet, plan, plan.policies.bulk, on_wait)
+        checked, target, filled_by = _bulk_imported(fleet, plan, plan.policies.bulk, on_wait)
     else:
         checked = check(fleet, plan)
         target = checked.target or _create_target(fleet, plan, checked.source)
@@ -146,34 +147,51 @@ def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None, on_wait: O
             traceparent=tracing.position(),
         )
         whole_indexes.require_staying(connection, plan)
+        if filled_by is not None:
+            whole_indexes.require_filled_anew(connection, plan, filled_by)
+            jobs.change(connection, job_id, filled_by=filled_by)
         audit.note(
             connection, who, audit.APPLIED, job_id, plan=plan.digest, moves=len(plan.moves), records=plan.records
         )
     return job_id
 
 
-def _converted(fleet: Fleet, plan: Plan, on_wait: OnWait | None) -> tuple[Checked, IndexInfo]:
-    """Have the service convert the source, or wait for the conversion that an earlier apply began."""
-    begun = conversion.finish(fleet, plan, on_wait)
+def _converted(fleet: Fleet, plan: Plan, on_wait: OnWait | None) -> tuple[Checked, IndexInfo, str]:
+    """Have the service convert the source, or wait for the conversion that an earlier apply began. Return its id, too.
+
+    It may take hours, so the plan is checked before it and after it.
+    """
+    begun = conversion.find(fleet, plan)
+    if begun is None:
+        checked = check(fleet, plan)
+        conversion.require_absent(plan, checked.target)
+        begun = conversion.begin(fleet, plan, checked.source, on_wait)
+    else:
+        with fleet.database.begin() as connection:
+            whole_indexes.require_filled_anew(connection, plan, begun.id)
+    conversion.finish(fleet, plan, begun, on_wait)
     checked = check(fleet, plan)
-    if checked.target is not None:
-        conversion.require_made(plan, begun)
-    target = checked.target or plan.target.named(conversion.convert(fleet, plan, checked.source, on_wait))
+    target = conversion.require_made(plan, checked.target)
     conversion.require_all_planned(fleet, plan, target)
-    return checked, target
+    return checked, target, begun.id
 
 
-def _bulk_imported(fleet: Fleet, plan: Plan, files: BulkFiles, on_wait: OnWait | None) -> tuple[Checked, IndexInfo]:
-    """Have the service import the plan's files, or wait for the import that an earlier apply began."""
+def _bulk_imported(
+    fleet: Fleet, plan: Plan, files: BulkFiles, on_wait: OnWait | None
+) -> tuple[Checked, IndexInfo, str]:
+    """Have the service import the plan's files, or wait for the import that an earlier apply began. Return its key."""
     begun = bulk_import.finish(fleet, plan, files, on_wait)
+    if begun is not None:
+        with fleet.database.begin() as connection:
+            whole_indexes.require_filled_anew(connection, plan, begun.key)
     checked = check(fleet, plan)
     target = checked.target or _create_target(fleet, plan, checked.source)
     if begun is None:
         assert on_wait is not None, "`finish` refuses where nobody waits"
-        bulk_import.run(fleet, plan, files, target, on_wait)
+        begun = bulk_import.run(fleet, plan, files, target, on_wait)
     if plan.create_target is not None:
         conversion.require_all_planned(fleet, plan, target)
-    return checked, target
+    return checked, target, begun.key
 
 
 def _waits(fleet: Fleet, plan: Plan, source: IndexInfo, target: IndexInfo) -> Waits:

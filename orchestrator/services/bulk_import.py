@@ -32,7 +32,7 @@ def finish(fleet: Fleet, plan: Plan, files: BulkFiles, on_wait: OnWait | None) -
     return imports.finish(begun, on_wait) if imports is not None and begun is not None else None
 
 
-def run(fleet: Fleet, plan: Plan, files: BulkFiles, target: IndexInfo, on_wait: OnWait) -> None:
+def run(fleet: Fleet, plan: Plan, files: BulkFiles, target: IndexInfo, on_wait: OnWait) -> BulkImport:
     """Have the store import the files into the plan's namespaces, which must be new, and wait."""
     store, planned = fleet.accounts.store(plan.target.store), {canonical(move.to or "") for move in plan.moves}
     held = [info.name for info in store.open(target).namespaces() if info.count or info.name != DEFAULT]
@@ -44,4 +44,4 @@ def run(fleet: Fleet, plan: Plan, files: BulkFiles, target: IndexInfo, on_wait: 
             next_step="delete them if nobody needs them, and apply again; or plan without `--via bulk`",
         )
     imports = store.imports(target)
-    imports.finish(imports.begin(files), on_wait)
+    return imports.finish(imports.begin(files), on_wait)

@@ -1,10 +1,11 @@
 """Convert: the store itself makes a plan's target of its source, before the job copies what that left out.
 
 Nothing of ours is written here. Stopped in the middle, the conversion goes on at the store, and the next apply of the
-same plan waits for it.
+same plan waits for it. The job names its conversion, which no other job begins with: by then others may write there.
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from migrations.findings import few
 from migrations.plan import Plan
@@ -14,23 +15,23 @@ from vecfleet.names import canonical
 from vecfleet.stores.base import Conversion, IndexInfo
 
 OnWait = Callable[[Conversion], None]
+_CLOCKS_APART = timedelta(minutes=5)  # the most, of the service's clock and of the planner's
 
 
-def finish(fleet: Fleet, plan: Plan, on_wait: OnWait | None) -> Conversion | None:
-    """Wait for the conversion that an earlier apply of the plan began; None if none did, or its index was deleted.
+def find(fleet: Fleet, plan: Plan) -> Conversion | None:
+    """Return the conversion that an earlier apply of the plan began; None if none did, or its index was deleted.
 
-    `on_wait`: None if nobody waits; then Refused is raised for one that is under way.
+    No index had the name when the plan was made: what an older conversion made is gone.
     """
     store = fleet.accounts.store(plan.source.store)
-    conversions = store.conversions()
-    begun = conversions.find(plan.source.index, plan.target.index)
-    if begun is None or plan.target.index not in {info.name for info in store.indexes()}:
+    conversion = store.conversions().find(plan.source.index, plan.target.index)
+    if conversion is None or conversion.created_at < plan.made_at - _CLOCKS_APART:
         return None
-    return conversions.finish(begun, on_wait or _refuse_to_wait)
+    return conversion if plan.target.index in {info.name for info in store.indexes()} else None
 
 
-def convert(fleet: Fleet, plan: Plan, source: IndexInfo, on_wait: OnWait | None) -> IndexInfo:
-    """Have the store convert the plan's source into its target, and wait. Return the target."""
+def begin(fleet: Fleet, plan: Plan, source: IndexInfo, on_wait: OnWait | None) -> Conversion:
+    """Have the store begin to convert the plan's source into its target. Raises Refused if nobody waits for it."""
     if on_wait is None:
         raise Refused(
             f"{plan.source.index!r} is converted by the service first, for as long as that takes",
@@ -40,10 +41,33 @@ def convert(fleet: Fleet, plan: Plan, source: IndexInfo, on_wait: OnWait | None)
     store, new = fleet.accounts.store(plan.source.store), plan.create_target
     assert new is not None, "a plan whose target is there is not converted into it"
     tags = source.tags if new.tags is None else new.tags
-    conversions = store.conversions()
-    begun = conversions.begin(plan.source.index, plan.target.index, plan.target.fields or {}, tags)
-    conversions.finish(begun, on_wait)
-    return store.describe(plan.target.index)
+    return store.conversions().begin(plan.source.index, plan.target.index, plan.target.fields or {}, tags)
+
+
+def finish(fleet: Fleet, plan: Plan, conversion: Conversion, on_wait: OnWait | None) -> None:
+    """Wait until it is complete. `on_wait`: None if nobody waits; then Refused is raised for one that is under way."""
+    fleet.accounts.store(plan.source.store).conversions().finish(conversion, on_wait or _refuse_to_wait)
+
+
+def require_absent(plan: Plan, target: IndexInfo | None) -> None:
+    """Raise Refused if the plan's target is there: no conversion for this plan has made it."""
+    if target is not None:
+        raise Refused(
+            f"the index {plan.target.index!r} is there, and no conversion of {plan.source.index!r} has made it",
+            code="plan-outdated",
+            next_step="plan with another name for the new index",
+        )
+
+
+def require_made(plan: Plan, target: IndexInfo | None) -> IndexInfo:
+    """Return the index that the conversion made. Raises Refused if somebody deleted it since."""
+    if target is None:
+        raise Refused(
+            f"the index {plan.target.index!r} was deleted after the service had made it",
+            code="plan-outdated",
+            next_step="apply again, if that was meant: the service converts anew",
+        )
+    return target
 
 
 def require_all_planned(fleet: Fleet, plan: Plan, target: IndexInfo) -> None:
@@ -55,16 +79,6 @@ def require_all_planned(fleet: Fleet, plan: Plan, target: IndexInfo) -> None:
             f"{plan.target.index!r} holds namespaces that are not in the plan: {few(others)}",
             code="plan-outdated",
             next_step=f"delete the index {plan.target.index!r}, and make the plan again",
-        )
-
-
-def require_made(plan: Plan, conversion: Conversion | None) -> None:
-    """Raise Refused if the plan's target is there, and no conversion has made it."""
-    if conversion is None:
-        raise Refused(
-            f"the index {plan.target.index!r} is there, and no conversion of {plan.source.index!r} has made it",
-            code="plan-outdated",
-            next_step="plan with another name for the new index",
         )
 
 

@@ -9,7 +9,8 @@ import pytest
 from migrations.plan import Plan
 from migrations.recipes import ImportOptions, plan_import
 from orchestrator.core.states import JobState
-from orchestrator.services import apply
+from orchestrator.ledger import jobs
+from orchestrator.services import acts, apply
 from tests.stories.emulated import Row, assert_same_index, row
 from tests.stories.world import SMALL, WHO, OpenWorld, World
 from vecfleet.errors import Refused, StoreError
@@ -92,6 +93,21 @@ def test_nothing_is_imported_into_a_namespace_that_came_to_be_after_the_plan(ope
     # And an apply that nobody waits for says so before it makes anything
     with pytest.raises(Refused, match="imported by the service first"):
         apply.apply(world.fleet, plan, who=WHO, no_backup=True)
+
+
+def test_what_an_import_made_is_taken_for_a_job_s_own_once(open_world: OpenWorld) -> None:
+    # Given a plan whose job was given up after the service had imported
+    world = open_world()
+    exported(world, alma=[row("alma-0")])
+    plan = planned(world)
+    job_id = apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+    acts.cancel(world.fleet.database, job_id, WHO)
+    with world.fleet.database.begin() as connection:
+        jobs.advance(connection, job_id, JobState.CANCELLING, JobState.CANCELLED)
+
+    # When it is applied again, then what an application has written there since is not taken for the import's
+    with pytest.raises(Refused, match=f"job {job_id} began with what the service made for this plan"):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
 
 
 def test_an_import_that_finds_no_files_says_what_the_service_said(open_world: OpenWorld) -> None:

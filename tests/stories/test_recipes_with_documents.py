@@ -3,6 +3,7 @@
 import json
 import struct
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -14,11 +15,12 @@ from migrations.plan import Plan, Policies
 from migrations.recipes import Common
 from migrations.reversing import plan_reverse
 from orchestrator.core.states import BatchKind, BatchState, JobState
+from orchestrator.ledger import jobs
 from orchestrator.services import acts, apply
 from tests.stories.emulated import Row, Rows, assert_same_index, row
 from tests.stories.test_recipes_as_written import A_DAY, BRAIN, Reader
 from tests.stories.world import NOW, SMALL, WHO, OpenWorld, World
-from vecfleet.errors import BadPlan, StoreError
+from vecfleet.errors import BadPlan, Refused, StoreError
 from vecfleet.stores.base import BulkImport, Conversion
 
 pytestmark = pytest.mark.story
@@ -58,8 +60,9 @@ def as_documents(before: dict[str, Rows]) -> dict[str, Rows]:
 
 def documents_plan(world: World, **options: Any) -> Plan:
     policies = Policies(**{"soak_seconds": 0, **options.pop("policies", {})})
+    now = options.pop("now", NOW)
     given = {"source": SMALL, "target": DOCUMENTS, "names": NAMES, "texts": WORDS, "common": Common(policies=policies)}
-    return plan_documents(world.fleet.store, DocumentsOptions(**given | options), now=NOW)
+    return plan_documents(world.fleet.store, DocumentsOptions(**given | options), now=now)
 
 
 def test_vectors_become_documents_and_go_back_byte_for_byte_though_workers_die(open_world: OpenWorld) -> None:
@@ -151,6 +154,45 @@ def test_what_the_service_s_conversion_left_out_is_copied_and_all_is_proven(open
     written = {id for call in world.emulator.calls(operation="upsert", index=DOCUMENTS) for id in call["ids"]}
     assert written == {"plain-7", "later", *(one.id for one in framework)}
     assert len(world.emulator.calls(operation="convert_index")) == 2
+
+
+def test_what_a_conversion_made_is_taken_for_a_job_s_own_once(open_world: OpenWorld) -> None:
+    # Given a plan whose job was given up after the service had converted, and an application that writes there now
+    world = open_world()
+    world.emulator.create_index(SMALL)
+    world.emulator.write(SMALL, "alma", [row(f"alma-{n}", page=n) for n in range(5)])
+    plan = documents_plan(world, converts=True, texts={})
+    job_id = apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+    acts.cancel(world.fleet.database, job_id, WHO)
+    with world.fleet.database.begin() as connection:
+        jobs.advance(connection, job_id, JobState.CANCELLING, JobState.CANCELLED)
+    target = world.fleet.store.open(world.fleet.store.describe(DOCUMENTS))
+    target.upsert("alma", [replace(target.fetch("alma", ["alma-3"]).records["alma-3"], metadata={"page": 300})])
+    # When the plan is applied again, then its records are not taken for what the conversion made
+    with pytest.raises(Refused, match=f"job {job_id} began with what the service made for this plan"):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+    # And when the index is deleted, the service converts anew
+    world.fleet.store.remove(DOCUMENTS)
+    assert apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None) > job_id
+
+
+def test_an_index_of_others_is_not_taken_for_what_an_older_conversion_made(open_world: OpenWorld) -> None:
+    # Given an index that was converted and deleted, a plan to convert it again, and another index of that name since
+    world = open_world()
+    world.emulator.create_index(SMALL)
+    world.emulator.write(SMALL, "alma", [row("alma-1", page=1)])
+    fields = documents_plan(world, texts={}).target.fields or {}
+    conversions = world.fleet.store.conversions()
+    conversions.finish(conversions.begin(SMALL, DOCUMENTS, fields, {}), lambda _: None)
+    made = world.fleet.store.describe(DOCUMENTS)
+    world.fleet.store.remove(DOCUMENTS)
+    plan = documents_plan(world, converts=True, texts={}, now=datetime.now(UTC) + timedelta(minutes=10))
+    theirs = world.fleet.store.open(world.fleet.store.create_like(DOCUMENTS, made, None, None))
+    [record] = world.fleet.store.open(world.fleet.store.describe(SMALL)).fetch("alma", ["alma-1"]).records.values()
+    theirs.upsert("alma", [replace(record, id="theirs")])
+    # When the plan is applied, then it is refused
+    with pytest.raises(Refused, match="no conversion of 'small' has made it"):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
 
 
 def test_vectors_to_documents(open_world: OpenWorld) -> None:

@@ -187,6 +187,7 @@ class Conversion:
     target: str
     status: str
     percent: float
+    created_at: datetime
     converted: int
     skipped: int
 
@@ -215,6 +216,11 @@ class BulkImport:
     imported: int
     created_at: datetime
     error: str | None
+
+    @property
+    def key(self) -> str:
+        """Return what tells it from every other import: ids are those of one index."""
+        return f"{self.index} {self.id} {self.created_at.isoformat()}"
 
     @property
     def doing(self) -> str:

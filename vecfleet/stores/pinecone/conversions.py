@@ -7,6 +7,7 @@ nowhere. A failed conversion leaves an index of no use. The SDK (10.2) knows non
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -96,6 +97,7 @@ def _conversion(job: Mapping[str, Any]) -> Conversion:
         target=job["target_index_name"],
         status=job["status"],
         percent=float(job.get("percent_complete") or 0.0),
+        created_at=datetime.fromisoformat(job["created_at"]),
         converted=int(job.get("records_converted") or 0),
         skipped=int(job.get("records_skipped") or 0),
     )
