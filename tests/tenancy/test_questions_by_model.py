@@ -1,7 +1,7 @@
 """Routes that name the model of each side: a question is asked in the model of the records that it asks."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -139,6 +139,40 @@ def test_the_api_embeds_a_query_by_the_model_of_the_route(tenancy: Tenancy) -> N
     app.include_router(delphi_router(tenancy.client, user=lambda: {"id": "u1", "creator_id": "ana"}))
     answer = TestClient(app).post("/delphi/search", json={"twin_id": "coach", "query": "bread", "top_k": 1})
     assert [match["id"] for match in answer.json()["matches"]] == ["bread"], answer.text
+
+
+class Own:
+    """The application's embedder, of the old model, which no route names."""
+
+    model = OLD
+
+    def embed(self, texts: Sequence[str], dimension: int | None) -> list[list[float]]:
+        return [vector(OLD, text) for text in texts]
+
+
+def test_the_api_embeds_a_query_itself_for_a_side_whose_model_no_route_names(tenancy: Tenancy) -> None:
+    # Given a job to another model that was not told the old one, and another twin, which no job moves
+    PineconeDelphiClient(tenancy.indexes[OLD]).upsert_vectors(
+        [{"id": "loaf", "values": vector(OLD, "bread")}], creator_id="ana", twin_id="baker"
+    )
+    unknown = {"old": [{"namespace": NAMESPACE, "index": tenancy.indexes[OLD]}]}
+    there = {"namespace": "creator_ana_twin_baker", "index": tenancy.indexes[OLD]}
+    baker = {"creator": "ana", "twin": "baker", "old": [], "new": there, "side": "new"}
+    app = FastAPI()
+    app.include_router(delphi_router(tenancy.client, user=lambda: {"id": "u1", "creator_id": "ana"}, embedder=Own()))
+    asked = {"query": "bread", "top_k": 1}
+    # Then before the cut-over and after it each twin is found
+    for side, model in (("old", []), ("new", [NEW])):
+        tenancy.told.table = {"routes": [tenancy.route(side, **unknown), baker]}
+        tenancy.clock.now += 5.0
+        tenancy.embed.by.clear()
+        for twin, found in (("coach", "bread"), ("baker", "loaf")):
+            answer = TestClient(app).post("/delphi/search", json={"twin_id": twin, **asked})
+            assert [match["id"] for match in answer.json()["matches"]] == [found], answer.text
+        assert tenancy.embed.by == model
+        twins = {**asked, "top_k": 2, "twin_ids": ["coach", "baker"]}
+        both = TestClient(app).post("/delphi/search-cross-twin", json=twins)
+        assert {match["id"] for match in both.json()["matches"]} == {"bread", "loaf"}, both.text
 
 
 def test_the_models_of_the_environment_embed_unless_the_application_does(

@@ -32,6 +32,7 @@ class Question(msgspec.Struct, frozen=True):
     """The object of a search: a vector, a sparse vector, both, or a text if the index embeds texts itself.
 
     A vector may come as its JSON text (`orjson.Fragment`), made once for several questions. `model` made the vector.
+    `embed` makes one of the text, where the model of the records is not named.
     """
 
     vector: Any = None
@@ -43,6 +44,7 @@ class Question(msgspec.Struct, frozen=True):
     metadata: bool = True
     rerank: Rerank | None = None
     model: str | None = None
+    embed: Callable[[str], Sequence[float]] | None = None
 
 
 class Keyed:

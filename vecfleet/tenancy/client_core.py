@@ -255,9 +255,11 @@ class ClientCore(ABC):
     def _in_model(self, places: Sequence[Place], question: Question) -> Steps[Question]:
         """Return the question as these places are asked: in the model of their records, where their route names it."""
         model = model_to_ask(places, question)
-        if model is None:
-            return question
-        return by_vector(question, (yield self._blocking(self._embed, model, question.text)))
+        if model is not None:
+            return by_vector(question, (yield self._blocking(self._embed, model, question.text)))
+        if question.text is not None and question.embed is not None:
+            return by_vector(question, (yield self._blocking(question.embed, question.text)))
+        return question
 
     def _best(
         self, tenant: Tenant, places: Sequence[Place], question: Question, *, apart: bool = False

@@ -157,8 +157,8 @@ class QueryOptions(TypedDict, total=False):
     """Further arguments of a query, by name.
 
     `query_vector` is another name of `vector`; `text` is embedded by the model that the tenant's route names, else by
-    an index that embeds texts itself; `model` made the vector; `rerank` False leaves out the reranker that the settings
-    name.
+    `embed`, else by an index that embeds texts itself; `model` made the vector; `rerank` False leaves out the reranker
+    that the settings name.
     """
 
     query_vector: Any
@@ -167,6 +167,7 @@ class QueryOptions(TypedDict, total=False):
     include_values: bool
     rerank: bool | None
     model: str | None
+    embed: Callable[[str], Sequence[float]] | None
 
 
 def question_of(
@@ -182,6 +183,7 @@ def question_of(
     include_values: bool = False,
     rerank: bool | None = None,
     model: str | None = None,
+    embed: Callable[[str], Sequence[float]] | None = None,
 ) -> Question:
     """Return one question from either spelling of its arguments. Raises BadInput for none, or for two at once."""
     if vector is not None and query_vector is not None:
@@ -202,6 +204,7 @@ def question_of(
         metadata=include_metadata,
         rerank=Rerank(reranker, options.field) if text is not None and reranker else None,
         model=model,
+        embed=embed,
     )
 
 

@@ -121,12 +121,6 @@ class Rollout:
         known = self._known()
         return [route.twin for route in known.of_creator(creator_id) if route.twin] if known is not None else []
 
-    def has_models(self, creator_id: str) -> bool:
-        """Say whether any route of a creator names the model of its records."""
-        known = self._known()
-        routes = known.of_creator(creator_id) if known is not None else []
-        return any(place.model is not None for route in routes for place in (route.new, *route.old))
-
     def known_of(self, tenant: Tenant, own_index: str) -> tuple[KnownAt, set[str]] | None:
         """Return what the routes know of a tenant's places, and the indexes they name; None if they cannot be read.
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import Annotated, Any
 
 import anyio
@@ -86,15 +87,15 @@ def delphi_router(
     def tenants() -> PineconeDelphiClient:
         return client if client is not None else get_delphi_client()
 
-    def question(asked: Search | CrossTwinSearch, creator: str) -> dict[str, Any]:
-        """Return the vector or the text, as the client takes it: it embeds by the models that routes name."""
+    def question(asked: Search | CrossTwinSearch) -> dict[str, Any]:
+        """Return the vector or the text, which the client embeds by a route's model or ours, once for both sides."""
         shared = {"top_k": asked.top_k, "filter": asked.filter, "include_metadata": asked.include_metadata}
         if asked.query is None:
             return {"vector": asked.vector, **shared}
-        rollout = tenants().rollout
-        if tenants().texts.integrated or (rollout is not None and rollout.has_models(creator)):
+        if tenants().texts.integrated:
             return {"text": asked.query, **shared}
-        return {"vector": embed_one(embedder or openai_embedder(tenants().settings), asked.query), **shared}
+        embed = cache(partial(embed_one, embedder or openai_embedder(tenants().settings)))
+        return {"text": asked.query, "embed": embed, **shared}
 
     def answer(guard: TenantGuard, creator: str, twin: str | None, hits: list[Hit]) -> Answer:
         log.log_vector_query(**guard.who, creator_id=creator, twin_id=twin, results=len(hits))
@@ -113,14 +114,14 @@ def delphi_router(
     def search(asked: Search, guard: Asker) -> Answer:
         """Search one twin, or the creator-wide namespace."""
         creator = _creator(guard, asked.creator_id)
-        result = tenants().query(creator_id=creator, twin_id=asked.twin_id, **question(asked, creator))
+        result = tenants().query(creator_id=creator, twin_id=asked.twin_id, **question(asked))
         return answer(guard, creator, asked.twin_id, result.matches)
 
     @router.post("/search-cross-twin", responses=documented(400))
     def search_cross_twin(asked: CrossTwinSearch, guard: Asker) -> Answer:
         """Search several of a creator's twins at once."""
         creator = _creator(guard, asked.creator_id)
-        hits = tenants().query_across_twins(creator_id=creator, twin_ids=asked.twin_ids, **question(asked, creator))
+        hits = tenants().query_across_twins(creator_id=creator, twin_ids=asked.twin_ids, **question(asked))
         return answer(guard, creator, None, hits)
 
     @router.get("/twins")
