@@ -30,6 +30,9 @@ BATCH_RECORDS = 250
 # Namespaces whose first ids are listed before their turn: small ones would otherwise wait for each listing.
 PAIRS_AHEAD = 8
 
+IN_METADATA = "metadata: "
+"""Begins what is said of a record that differs in its metadata alone."""
+
 _IN_A_PATH = re.compile(r"[%\x00-\x1f\x7f]")
 _IN_A_LABEL = re.compile(r"[%/\x00-\x1f\x7f]")
 
@@ -220,7 +223,7 @@ class Comparison:
 def _difference(a: Record, b: Record) -> str:
     """Say on one line in which parts two records differ, and in which metadata keys."""
     keys = (_encoded(_IN_A_PATH, key) for key in differing_keys(a.metadata, b.metadata))
-    named = {"metadata": f"metadata: {few(keys, quoted=False)}"}
+    named = {"metadata": f"{IN_METADATA}{few(keys, quoted=False)}"}
     return "; ".join(named.get(part, part) for part in differing_parts(a, b))
 
 

@@ -11,7 +11,7 @@ from typing import IO, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from migrations.comparing import Comparison, Position, Result, Symbol, Wish
+from migrations.comparing import IN_METADATA, Comparison, Position, Result, Symbol, Wish
 from migrations.places import Counterparts, open_place, pair_up
 from migrations.renaming import Pair
 from orchestrator.cli.output import Json, err, say, say_json, say_next
@@ -42,11 +42,13 @@ class Report:
 
     files: Sequence[tuple[IO[str], frozenset[Symbol], bool]]
     counts: Counter[Symbol] = field(default_factory=Counter)
+    in_metadata: int = 0  # records that differ in nothing else
     shown: list[Result] = field(default_factory=list)
     last: str | None = None
 
     def add(self, result: Result) -> None:
         self.counts[result.symbol] += 1
+        self.in_metadata += (result.why or "").startswith(IN_METADATA) and result.symbol is Symbol.DIFFERS
         if result.id is not None:
             self.last = result.path
         if result.symbol is not Symbol.EQUAL and len(self.shown) < _SHOWN:
@@ -201,4 +203,8 @@ def _say(report: Report, usage: Usage, end: StoreError | KeyboardInterrupt | Non
 def _next_steps(report: Report, end: object | None) -> list[str]:
     if end is not None:
         return [f"the same command with --after {shlex.quote(report.last)}" if report.last else "the same command"]
-    return ["the same command with --combined FILE lists them all"] if report.hidden and not report.files else []
+    steps = ["the same command with --combined FILE lists them all"] if report.hidden and not report.files else []
+    unequal = report.counts.total() - report.counts[Symbol.EQUAL]
+    if unequal and report.in_metadata == unequal:
+        steps.insert(0, "the same command with --ignore KEY for each key that may differ")
+    return steps

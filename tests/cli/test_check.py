@@ -94,10 +94,15 @@ def test_one_flipped_bit_is_shown_and_written_to_the_files_that_were_asked_for(v
 
 def test_a_record_that_differs_says_in_which_keys(vecfleet: Vecfleet, two: Brain) -> None:
     two.write("prod", "doc-2", index="copy", text=SECRET, env="prod")
-    assert "* prod/doc-2: metadata: env\n" in vecfleet("check", "pinecone:brain", "pinecone:copy").out
+    said = vecfleet("check", "pinecone:brain", "pinecone:copy").out
+    assert "* prod/doc-2: metadata: env\n" in said
+    assert "next: the same command with --ignore KEY for each key that may differ" in said
     answer = vecfleet("check", "pinecone:brain", "pinecone:copy", "--json")
     assert answer.json["differences"] == [{"symbol": "*", "path": "prod/doc-2", "why": "metadata: env"}]
     assert vecfleet("check", "pinecone:brain", "pinecone:copy", "--ignore", "env").code == 0
+    # (Nothing of it where something else differs.)
+    flip_a_bit(two, "prod", "doc-1")
+    assert "--ignore" not in vecfleet("check", "pinecone:brain", "pinecone:copy").out
 
 
 def test_what_has_another_name_is_compared_under_its_new_one(vecfleet: Vecfleet, two: Brain) -> None:

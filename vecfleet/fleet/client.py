@@ -133,7 +133,10 @@ class FleetClient:
         return self._get(f"/jobs/{job}", Status)
 
     def parked(self, job: int) -> Mapping[str, Any]:
-        """Return the records and batches that wait for a decision, as `vecfleet park list --json`."""
+        """Return the records and batches that wait for a decision, as `vecfleet park list --json`.
+
+        For a token of the role `read` it lists no records, and counts them.
+        """
         return self._document(f"/jobs/{job}/parked")
 
     def report(self, job: int) -> Mapping[str, Any]:
