@@ -1,6 +1,9 @@
-"""Read the twins and sources of an application's Postgres database, in one snapshot."""
+"""Connect to an application's Postgres database; read its twins and sources, in one snapshot."""
+
+from typing import Any
 
 import sqlalchemy as sa
+from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from migrations.answers import SourceRow, TwinRow
@@ -17,17 +20,7 @@ def read(settings: Settings) -> tuple[list[TwinRow], list[SourceRow]]:
         raise BadInput(
             "the look-up in Postgres needs OWNERSHIP_DATABASE_URL", next_step="set it, or name an ownership file"
         )
-    try:
-        engine = sa.create_engine(
-            sa.make_url(url.get_secret_value()).set(drivername="postgresql+psycopg"),
-            isolation_level="REPEATABLE READ",
-            connect_args={"connect_timeout": CONNECT_SECONDS},
-        )
-    except SQLAlchemyError as error:
-        raise BadInput(
-            "OWNERSHIP_DATABASE_URL is not a database address",
-            next_step="write it so: postgresql://user:password@host:5432/name",
-        ) from error
+    engine = engine_of(url, "OWNERSHIP_DATABASE_URL", isolation_level="REPEATABLE READ")
     at = settings
     twin = (at.ownership_twin_id_column, at.ownership_twin_creator_column, at.ownership_twin_name_column)
     source = (at.ownership_source_id_column, at.ownership_source_twin_column)
@@ -47,6 +40,18 @@ def read(settings: Settings) -> tuple[list[TwinRow], list[SourceRow]]:
     finally:
         engine.dispose()
     return [TwinRow(*row) for row in twins], [SourceRow(*row) for row in sources]
+
+
+def engine_of(url: SecretStr, setting: str, **options: Any) -> sa.Engine:
+    """Return an engine of the application's database that a setting names. Raises BadInput if that is no address."""
+    try:
+        address = sa.make_url(url.get_secret_value()).set(drivername="postgresql+psycopg")
+        return sa.create_engine(address, connect_args={"connect_timeout": CONNECT_SECONDS}, **options)
+    except SQLAlchemyError as error:
+        raise BadInput(
+            f"{setting} is not a database address",
+            next_step="write it so: postgresql://user:password@host:5432/name",
+        ) from error
 
 
 def _rows(connection: sa.Connection, table: str, columns: tuple[str, ...]) -> list[tuple[str, ...]]:

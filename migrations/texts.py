@@ -12,17 +12,17 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from migrations.embedding import Embedding, NoText, TextsRef
 from migrations.files import MAX_FILE_BYTES, within
+from migrations.postgres_rows import engine_of
 from vecfleet.errors import BadInput, NeedsOperator, Unreachable
 from vecfleet.records import Record
 from vecfleet.settings import Settings
 
 TABLE, REST = "postgres:", "supabase:"
 _PARQUET, _LINES = ".parquet", ".jsonl"
-_CONNECT_S = 10
 # That any number of this type may have.
 _DIGITS = {"smallint": 4, "integer": 9, "bigint": 18}
 
@@ -119,19 +119,13 @@ class _Table:
         schema, _, name = (ref.table or "").rpartition(".")
         names = dict.fromkeys((ref.id, *columns))
         self._table = sa.table(name, *map(sa.column, names), schema=schema or None)
-        try:
-            self._engine = sa.create_engine(
-                settings.texts_database_url.get_secret_value(),
-                pool_size=settings.worker_threads,
-                pool_pre_ping=True,
-                isolation_level="AUTOCOMMIT",
-                connect_args={"connect_timeout": _CONNECT_S},
-            )
-        except SQLAlchemyError as error:
-            raise BadInput(
-                "TEXTS_DATABASE_URL is not a database address",
-                next_step="write it so: postgresql://user:password@host:5432/name",
-            ) from error
+        self._engine = engine_of(
+            settings.texts_database_url,
+            "TEXTS_DATABASE_URL",
+            pool_size=settings.worker_threads,
+            pool_pre_ping=True,
+            isolation_level="AUTOCOMMIT",
+        )
 
     def find(self, ids: Collection[str]) -> Mapping[str, Row]:
         known = self._table.c[self._ref.id]
@@ -139,7 +133,13 @@ class _Table:
         array = sa.cast(wanted, sa.ARRAY(_Named(self._type)))
         named = sa.cast(known, sa.Text).label("_id")
         answers = self._ask(sa.select(named, *self._table.c).where(known == sa.any_(array)))
-        return {row._id: dict(row._mapping) for row in answers}
+        rows = {row._id: dict(row._mapping) for row in answers}
+        if len(rows) != len(answers):  # which of them would be read could change from one reading to the next
+            raise NeedsOperator(
+                f"{self._ref.name} has more than one row for some ids, and a record has one text",
+                next_step=f"leave one row for each {self._ref.id}; or name a view that has one",
+            )
+        return rows
 
     @cached_property
     def _type(self) -> str:

@@ -123,6 +123,17 @@ def test_rows_of_a_table_are_found_by_ids_of_its_own_type(
     }
 
 
+def test_a_record_with_more_than_one_row_is_given_neither_text(empty_database_url: str) -> None:
+    settings = Settings(texts_database_url=empty_database_url)  # type: ignore[arg-type]
+    rows = "('a', 'one'), ('b', 'two'), ('b', 'three')"
+    _execute(settings, "CREATE TABLE chunks (id text, text text)", f"INSERT INTO chunks VALUES {rows}")
+    embedding = asked(settings, "postgres:chunks", "{text}")
+    assert read(settings, embedding, "a") == {"a": "one"}
+    with pytest.raises(NeedsOperator, match="the table chunks has more than one row for some ids") as refused:
+        read(settings, embedding, "a", "b")
+    assert refused.value.next_step
+
+
 @pytest.mark.parametrize(
     ("url", "error", "why"),
     [
