@@ -6,6 +6,7 @@ twice: once it was answered, only its effect is checked.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from vecfleet.digests import record_digest
 from vecfleet.errors import Changed
 from vecfleet.records import Record
 from workers.cleaning import require_deletion_shown
+from workers.placing import place_all
 from workers.vectors import place
 from workers.work import NotProven, Work
 
@@ -122,6 +124,8 @@ def _compare(work: Work) -> _Standing:
         asked = {
             source_id: record for source_id, record in at_source.items() if work.placer.target_id(source_id) in unlike
         }
+        if work.job.plan.policies.embedding is not None:
+            asked = _alike_but_for_vectors(work, asked, held)
         now = {placement.record.id: placement for placement in place(work, asked)[0].values()}
         for record_id, record in held.items():
             placement = now.get(record_id)
@@ -134,6 +138,16 @@ def _compare(work: Work) -> _Standing:
             else:
                 standing.changed[target.id].append(record_id)
     return standing
+
+
+def _alike_but_for_vectors(work: Work, asked: Mapping[str, Record], held: Mapping[str, Record]) -> dict[str, Record]:
+    """Return the records that the target may hold as the source has them now. The model is asked about no other."""
+    alike: dict[str, Record] = {}
+    for source_id, placement in place_all(work.placer, asked)[0].items():
+        there = held.get(placement.record.id)
+        if there is not None and work.placer.with_values(placement, there.values).digest == record_digest(there):
+            alike[source_id] = asked[source_id]
+    return alike
 
 
 def _held(work: Work, namespace: str, ids: list[str]) -> dict[str, Record]:

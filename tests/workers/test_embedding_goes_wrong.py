@@ -217,6 +217,19 @@ def vectors_kept(database: Database) -> int:
         return int(connection.execute(sa.select(sa.func.count()).select_from(t.embedding)).scalar_one())
 
 
+def test_a_roll_back_pays_for_no_text_of_a_record_that_an_application_changed(
+    open_job: Open, service: EmbeddingService
+) -> None:
+    one = open_job(cache=False)
+    one.until(JobState.VERIFIED)
+    changed = held(one)["r03"].with_metadata({"text": "by the application"})
+    one.index.upsert("s", [changed])
+    acts.roll_back(one.table.database, one.table.job_id, "ana", "keep")
+    one.until(JobState.ROLLED_BACK)
+    assert held(one) == {"r03": changed}
+    assert service.billed == dict.fromkeys(TEXTS, 1)
+
+
 # A model that gives other last bits for the same text, and a cache that keeps nothing
 
 
