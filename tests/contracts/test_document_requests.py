@@ -86,7 +86,8 @@ def test_what_is_no_answer_is_one_of_our_errors(start: Start, answer: Answer, er
 
 
 def test_a_conversion_that_was_cancelled_says_what_to_do(start: Start) -> None:
-    job = {"conversion_job_id": "7", "source_index_name": "old", "target_index_name": "new", "status": "Cancelled"}
+    names = {"source_index_name": "old", "target_index_name": "new"}
+    job = {"conversion_job_id": "7", **names, "status": "Cancelled", "created_at": "2026-11-20T10:00:00.000Z"}
     server = start(lambda asked: Answer(200, {"data": [job]} if "?" in asked.path else job))
     conversions = pinecone_store(server.address).conversions()
 
