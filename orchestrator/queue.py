@@ -10,9 +10,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import structlog
 from amqp.exceptions import AMQPError, ChannelError
 from celery import Celery
+from click.core import ParameterSource
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES, base
@@ -64,7 +66,7 @@ ACCOUNTS = "vecfleet_accounts"
 """The question to each worker: which named accounts of Pinecone it knows."""
 
 # Celery reads these first. They may be another project's, or Celery's command line copied BROKER_URL there: it knows
-# neither .env nor `none`.
+# neither .env nor `none`. An address that was typed there, too, is refused below.
 _OVERRIDES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 
 _NO_BROKER = "unset://"
@@ -126,7 +128,20 @@ def _broker_from_settings() -> str:
     return url.get_secret_value() if url else _NO_BROKER
 
 
+def _refuse_another_broker(ours: str) -> None:
+    """End a command of Celery's whose `-b` names another broker than ours: it would reach ours all the same."""
+    typed = click.get_current_context(silent=True)
+    if typed is None or typed.get_parameter_source("broker") is not ParameterSource.COMMANDLINE:
+        return
+    if typed.params["broker"] != ours:
+        raise SystemExit(
+            "`-b` names another broker than this fleet's, and nothing was sent to either\n"
+            "next: leave `-b` out; for another fleet type its REDIS_URL=…, or BROKER_URL=…, before the command"
+        )
+
+
 app = make_app(_broker_from_settings())
+_refuse_another_broker(app.conf.broker_url)
 # Plain `celery -A workers flower` has our options, too. By its own Flower listens everywhere, and lets anybody act.
 os.environ.setdefault("FLOWER_CONF", str(Path(__file__).with_name("flower_settings.py")))
 

@@ -1,6 +1,8 @@
 """A process that could do no work says so when it starts, and takes nothing from any broker."""
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator import queue
-from tests.stories.launching import type_out
+from orchestrator.core.model import Wakeup
+from orchestrator.core.states import BatchKind
+from tests.stories.launching import REPOSITORY, type_out
 from vecfleet.errors import BadInput
 from workers.starting import require_all
 
@@ -21,6 +25,43 @@ def test_without_an_address_no_command_of_celerys_looks_for_a_broker(command: st
     assert ended.returncode != 0
     assert ended.stderr.startswith("REDIS_URL is not set\nnext: set it"), ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("workers", "purge -f"),
+        ("workers.tasks", "inspect ping"),
+        ("orchestrator.queue", "flower"),
+        ("workers", "worker"),
+    ],
+)
+def test_another_broker_than_the_fleets_is_refused_before_anything_is_sent(
+    module: str, command: str, tmp_path: Path, redis_url: str
+) -> None:
+    # Given wake-ups of the fleet that the environment names
+    fleet = queue.make_app(redis_url)
+    queue.send(fleet, [Wakeup(1, 0, BatchKind.COPY, job_id=1, namespace="n", seq=1, of=1)])
+    # When somebody types the address of another one
+    ended = celery("-b", "redis://:a-password@127.0.0.1:1/0", "-A", module, *command.split(), at=tmp_path, of=redis_url)
+    # Then neither is touched
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("`-b` names another broker"), ended.stderr
+    assert "\nnext: leave `-b` out" in ended.stderr
+    assert "a-password" not in ended.stderr and "Traceback" not in ended.stderr
+    assert queue.waiting(fleet) == 1
+
+
+def test_the_fleets_own_broker_may_be_typed(tmp_path: Path, redis_url: str) -> None:
+    ended = celery("-b", redis_url, "-A", "workers", "purge", "-f", at=tmp_path, of=redis_url)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def celery(*words: str, at: Path, of: str) -> subprocess.CompletedProcess[str]:
+    """Run Celery's command as typed beside the fleet of this Redis: what is loaded before has its app already."""
+    typed = [sys.executable, "-m", "celery", *words]
+    env = {"HOME": str(at), "PYTHONPATH": str(REPOSITORY), "REDIS_URL": of}
+    return subprocess.run(typed, cwd=at, env=env, capture_output=True, text=True, check=False)
 
 
 def test_an_app_without_an_address_connects_to_nobody() -> None:
