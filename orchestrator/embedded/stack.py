@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orchestrator import schema
 from orchestrator.embedded import programs, scaling
-from orchestrator.embedded.addresses import EMULATOR_KEY
+from orchestrator.embedded.addresses import EMULATOR_KEY, is_here
 from orchestrator.embedded.ports import claim_port, forget_port, free_port
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.process import DidNotStart, Process
@@ -209,10 +209,6 @@ class Stack:
                 self.environment["AUDIT_KEY"] = audit_key(self.state_dir, self.environment["DATABASE_URL"])
             elif self.settings.audit_key:
                 self.environment["AUDIT_KEY"] = self.settings.audit_key.get_secret_value()
-        if self.dispatcher:
-            self._begin(programs.dispatcher(self.state_dir, self.environment), self._fleet)
-        for number in range(1, self.workers + 1):
-            self._begin(self._worker(number), self._fleet)
         if self.flower:
             password = self.settings.flower_password
             flower_port = self._port("flower", "flower_port", self.settings.flower_port)
@@ -223,14 +219,24 @@ class Stack:
             }
         if self.web:
             token = self.settings.operator_token
-            port = self._port("web", "api_port", self.settings.api_port)
+            web_port = self._port("web", "api_port", self.settings.api_port)
             self.environment |= {
-                "WEB_URL": f"http://127.0.0.1:{port}",
+                "WEB_URL": f"http://127.0.0.1:{web_port}",
                 "OPERATOR_TOKEN": token.get_secret_value() if token else secrets.token_urlsafe(16),
             }
-            self._begin(programs.web(self.state_dir, self.environment, port), self._fleet)
+        if self.dispatcher:
+            self._begin(programs.dispatcher(self.state_dir, self._with_links()), self._fleet)
+        for number in range(1, self.workers + 1):
+            self._begin(self._worker(number), self._fleet)
+        if self.web:
+            self._begin(programs.web(self.state_dir, self.environment, web_port), self._fleet)
         if self.flower:
-            self._begin(programs.flower(self.state_dir, self.environment, flower_port), self._fleet)
+            self._begin(programs.flower(self.state_dir, self._with_links(), flower_port), self._fleet)
+
+    def _with_links(self) -> dict[str, str]:
+        """Return the environment of a process that leads people to the page: where they find it, as behind a proxy."""
+        named = self.settings.web_url
+        return self.environment | ({"WEB_URL": named} if named and not is_here(named) else {})
 
     @property
     def owner_url(self) -> str:

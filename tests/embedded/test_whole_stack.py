@@ -1,13 +1,17 @@
 """The stack with what has a web address: the emulator with the seeds' index, and Flower."""
 
+import base64
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copy
 
 import httpx
+import orjson
 import pytest
+from job_table import JobTable, plan_of, planned
 
 from orchestrator import schema
 from orchestrator.embedded import DidNotStart, Postgres
@@ -19,6 +23,7 @@ from orchestrator.embedded.stack import Stack, down, up_in_background
 from orchestrator.ledger import audit
 from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.database import Database
+from tests.contracts.answering import Answer, Answering
 from vecfleet.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -120,6 +125,32 @@ def test_of_two_stacks_that_find_the_emulators_usual_port_free_both_get_one(
         assert address == f"http://127.0.0.1:{other}"
         assert httpx.get(f"{address}/indexes", headers=key(stack)).json()["indexes"] == []
         assert [process.name for process in recorded(state_dir).processes].count("emulator") == 1
+
+
+@pytest.mark.parametrize("named", [None, "https://fleet.example.com"])
+def test_its_notices_lead_to_its_page_or_to_the_address_that_was_named_for_it(
+    state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str | None
+) -> None:
+    told, hooks = threading.Event(), tmp_path / "hooks.toml"
+    with Answering(lambda asked: Answer(after=told.set)) as receiver:
+        # Given a file that names a receiver of what jobs do
+        secret = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
+        hooks.write_text(
+            f'[notices.ops]\nto = "webhook"\nurl = "{receiver.address}"\nsecrets = ["whsec_{secret}"]\n'
+            'events = ["job.running"]\n'
+        )
+        hooks.chmod(0o600)
+        monkeypatch.setenv("VECFLEET_HOOKS", str(hooks))
+        settings = NOTHING.model_copy(update={"web_url": named})
+        # When a job begins in a stack with a page
+        with Stack(state_dir, dispatcher=True, web=True, durable=False, settings=settings) as stack:
+            database = Database(stack.environment["DATABASE_URL"], pool_size=1)
+            job_id = JobTable(database).apply(plan_of(planned("s", "t")))
+            database.dispose()
+            assert told.wait(120)
+            # Then its notice leads to its page
+            page = named or stack.environment["WEB_URL"]
+            assert [orjson.loads(asked.body)["url"] for asked in receiver.asked] == [f"{page}/jobs/{job_id}"]
 
 
 def test_up_in_the_background_returns_once_everything_is_ready(state_dir: Path) -> None:
