@@ -1,5 +1,6 @@
 """Check everything that a fleet needs, one part after the other, each with its remedy. Writes nothing."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -272,7 +273,8 @@ def _workers(fleet: Fleet) -> Check:
         waited = _WORKERS_ANSWER_WITHIN_S + _BUSY_WORKER_ANSWERS_WITHIN_S
         seen = f"no worker answers within {waited:g} s: batches wait"
         return Check("workers", False, seen, "start one: `vecfleet worker`", "process-missing")
-    told = f"{len(answers)} answer: {', '.join(sorted(answers))}"
+    tasks = control.inspect(destination=sorted(answers), timeout=_WORKERS_ANSWER_WITHIN_S).registered("rate_limit")
+    told = "; ".join([f"{len(answers)} answer: {', '.join(sorted(answers))}", *rate_limits(tasks or {})])
     if missing := unserved(answers):
         queues = ",".join(missing)
         step = f"start one that does: `vecfleet worker --queues {queues}`, or without the option for every queue; "
@@ -315,6 +317,21 @@ def lacking(named: Sequence[str], answers: Mapping[str, Any]) -> dict[str, list[
     known = {worker: answer for worker, answer in sorted(answers.items()) if isinstance(answer, list)}
     missing = {worker: [f"{ACCOUNT}{name}" for name in named if name not in known[worker]] for worker in known}
     return {worker: names for worker, names in missing.items() if names}
+
+
+_LIMITED = re.compile(r"(?P<task>\S+) \[rate_limit=(?P<limit>[^\]]+)\]")
+
+
+def rate_limits(answers: Mapping[str, Sequence[str]]) -> list[str]:
+    """Say which workers a person gave a rate limit of Celery's, and how to lift it. It ends with the worker."""
+    limited = {worker: [_LIMITED.fullmatch(task) for task in tasks] for worker, tasks in sorted(answers.items())}
+    return [
+        f"{worker} takes at most {found['limit']} of {found['task']}, "
+        f"until `celery -A workers control rate_limit {found['task']} 0`"
+        for worker, tasks in limited.items()
+        for found in tasks
+        if found is not None and found["limit"] != "0"
+    ]
 
 
 def unserved(answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:

@@ -290,7 +290,7 @@ def _waits(reading: Reading, silent_broker: str | None, freshness_wait_s: float 
         if silent_broker is not None:
             waits.append(f"{silent_broker} does not answer, or takes nothing: workers cannot be woken")
         elif nobody_works(reading):
-            waits.append(f"no worker takes the {reading.unanswered} batches that are due")
+            waits.append(_untaken(reading.unanswered))
         waits += _closed(reading)
         waits += _freshness(reading)
         waits += [_said(waiting, reading.now) for waiting in reading.waiting]
@@ -302,11 +302,16 @@ def _waits(reading: Reading, silent_broker: str | None, freshness_wait_s: float 
         waits.append(f"a person decides when readers move to the new namespaces ({job.cut_over_percent} % so far)")
         if reading.totals.left_behind:
             waits.append(not_found_by_readers(reading.totals.left_behind))
-    elif _policy_held(reading):
-        pass  # the reason says it
-    elif job.state is _S.CUT_OVER or (job.state is _S.VERIFIED and moves_readers(reading) == "none"):
+    elif not _policy_held(reading) and (
+        job.state is _S.CUT_OVER or (job.state is _S.VERIFIED and moves_readers(reading) == "none")
+    ):
         waits.append(_before_clean_up(reading))
     return tuple(waits)
+
+
+def _untaken(batches: int) -> str:
+    due = "batch that is due" if batches == 1 else f"{batches:,} batches that are due"
+    return f"no worker takes the {due}: none runs, none serves the queue, or a rate limit of Celery's is left on"
 
 
 def _closed(reading: Reading) -> list[str]:

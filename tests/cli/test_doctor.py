@@ -4,7 +4,7 @@ import pytest
 from redis import Redis
 from terminal import Brain, Vecfleet
 
-from orchestrator.doctor import breaks_sessions, lacking
+from orchestrator.doctor import breaks_sessions, lacking, rate_limits
 from orchestrator.ledger import leadership
 from orchestrator.ledger.database import Database
 
@@ -147,3 +147,14 @@ def test_a_worker_that_started_without_an_account_is_named_with_it() -> None:
     answers = {"b@vm": ["eu"], "a@vm": [], "c@vm": ["eu", "us"], "d@vm": older}
     assert lacking(["eu", "us"], answers) == {"a@vm": ["pinecone@eu", "pinecone@us"], "b@vm": ["pinecone@us"]}
     assert lacking([], answers) == {}
+
+
+def test_a_rate_limit_that_a_person_left_on_is_told_with_the_way_to_lift_it() -> None:
+    answers = {
+        "b@vm": ["vecfleet.copy_batch [rate_limit=100/m]", "vecfleet.verify_batch [rate_limit=0]"],
+        "a@vm": ["vecfleet.copy_batch", "vecfleet.list_namespace"],
+    }
+    assert rate_limits(answers) == [
+        "b@vm takes at most 100/m of vecfleet.copy_batch, "
+        "until `celery -A workers control rate_limit vecfleet.copy_batch 0`"
+    ]

@@ -182,12 +182,15 @@ def test_a_job_without_a_dispatcher_says_so() -> None:
     assert seen.next_steps == ("vecfleet dispatcher", WATCH)
 
 
-def test_wake_ups_that_nobody_takes_are_a_missing_worker() -> None:
+def test_wake_ups_that_nobody_takes_are_told_with_what_may_be_the_cause() -> None:
     # Given wake-ups that were sent four seconds ago, and nothing on lease
     waiting = reading(leased=0, unanswered=12, unanswered_since=NOW - timedelta(seconds=4))
     seen = progress(waiting)
-    assert seen.waits == ("no worker takes the 12 batches that are due",)
-    assert seen.next_steps == ("vecfleet worker", WATCH)
+    why = "none runs, none serves the queue, or a rate limit of Celery's is left on"
+    assert seen.waits == (f"no worker takes the 12 batches that are due: {why}",)
+    assert progress(replace(waiting, unanswered=1)).waits == (f"no worker takes the batch that is due: {why}",)
+    # Then the command that tells these apart comes next
+    assert seen.next_steps == ("vecfleet doctor", WATCH)
     # But not where they are fresh, or a worker holds others
     assert progress(replace(waiting, unanswered_since=NOW - timedelta(seconds=1))).waits == ()
     assert progress(replace(waiting, leased=1)).waits == ()

@@ -52,6 +52,9 @@ def test_the_pages_first_line_alone_works_a_job_to_its_end_and_the_others_do_as_
     assert "workers.threads:TaskPool" in said["inspect stats"]
     assert "pool will grow" in said["control pool_grow 2"]
     assert "new rate limit set successfully" in said["control rate_limit vecfleet.copy_batch 100/m"]
+    # And a limit that is left on is named
+    typed(world, "celery -A workers control rate_limit vecfleet.list_namespace 1/m")
+    assert "takes at most 1/m of vecfleet.list_namespace, until `celery -A" in workers_check(world).detail
     [stats] = (world.fleet.celery.control.inspect().stats() or {}).values()
     assert (stats["pool"]["max-concurrency"], stats["prefetch_count"]) == (10, 10)
 
