@@ -50,7 +50,8 @@ def _copy(task: Task) -> Task:
 Task.__copy__ = _copy
 
 _TASK_ID = re.compile(r"(?P<of_batch>j(?P<job>\d+)\..+\.b(?P<batch>\d+)\.g)(?P<generation>\d+)")
-_BATCH_PAGE = "batch {batch} of job {job}: why, and Retry"
+_BATCH_PAGE = "batch {batch} of job {job}"
+_FOUND_THERE = {"RETRY": ": why", "FAILURE": ": why, and Retry"}
 
 
 def format_task(task: Task) -> Task:
@@ -66,9 +67,10 @@ def format_task(task: Task) -> Task:
     except (ValueError, SyntaxError, TypeError, KeyError):
         return task
     numbers = _TASK_ID.fullmatch(task.uuid or "")
-    task.root_id = _BATCH_PAGE.format_map(numbers.groupdict()) if numbers and _page else None
+    ran_again = numbers is not None and _ran_again(task, numbers)
+    found_there = ": why" if ran_again and task.state in _FOUND_THERE else _FOUND_THERE.get(task.state, "")
+    task.root_id = _BATCH_PAGE.format_map(numbers.groupdict()) + found_there if numbers and _page else None
     if task.result:
-        ran_again = numbers is not None and _ran_again(task, numbers)
         task.result = after_another_run(task.result) if ran_again else task.result + went_on(len(task.children))
     task.exception = None  # the same sentence as the result
     # Flower would show an object, and a row without children.

@@ -102,13 +102,23 @@ def test_a_task_says_how_many_batches_its_worker_went_on_with(settings: dict[str
     }
 
 
-def test_a_task_leads_to_its_batch_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_leads_to_its_batch_on_the_page_and_offers_what_is_to_be_found_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Flower makes links of the tasks that a task belongs to, and of nothing else."""
     monkeypatch.setenv("FLOWER_PASSWORD", "secret")
     sent = Task(uuid="j17.creator_a_twin_b.copy3.b1042.g0", kwargs=KWARGS)
     monkeypatch.setenv("WEB_URL", "http://page.example/")
-    shown = runpy.run_path(str(SETTINGS))["format_task"](copy(sent))
-    assert shown.root_id == "batch 1042 of job 17: why, and Retry"
+    format_task = runpy.run_path(str(SETTINGS))["format_task"]
+    links = {}
+    for sent.state in ("STARTED", "SUCCESS", "RETRY", "FAILURE"):
+        links[sent.state] = format_task(copy(sent)).root_id
+    assert links == {
+        "STARTED": "batch 1042 of job 17",
+        "SUCCESS": "batch 1042 of job 17",
+        "RETRY": "batch 1042 of job 17: why",
+        "FAILURE": "batch 1042 of job 17: why, and Retry",
+    }
     monkeypatch.setenv("WEB_URL", "")
     assert runpy.run_path(str(SETTINGS))["format_task"](copy(sent)).root_id is None
 
