@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
+from orchestrator.core.hooks import holding
 from orchestrator.core.states import BatchState, CheckState, JobState, MoveState, reason_of_edge
-from orchestrator.core.wording import spoken
+from orchestrator.core.wording import being
 
 MACHINES: Mapping[str, type[JobState | MoveState | BatchState | CheckState]] = {
     "job": JobState,
@@ -33,6 +34,10 @@ TROUBLE = frozenset(
     {"job.needs_attention", "job.paused", f"job.{HELD}", "move.parked", "batch.parked", "target.mismatched"}
 )
 """Events after which something waits for a person."""
+_MAY_BE_OPEN = TROUBLE | {"job.verified", "job.cut_over"}  # in these two states a job may be held
+
+TRIED = "tried"
+"""The state of a made-up job, by which a person tries a receiver."""
 
 _BECAUSE_HELD = "a hook, or the lack of a second person, holds what would come next"
 
@@ -53,7 +58,8 @@ def wait_s(attempts: int) -> float:
 class Notice:
     """One change of state. `reason` and `counts` are those of the moment when it is sent.
 
-    `namespace`: the source of a move or batch, the name of a target. `number` of what changed: a job, a batch.
+    `namespace`: the source of a move or batch, the name of a target. `number` of what changed: a job, a batch. `error`:
+    the kind of error that parked a batch.
     """
 
     delivery_id: str
@@ -69,6 +75,7 @@ class Notice:
     target: str
     namespace: str | None
     counts: Mapping[str, int]
+    error: str | None = None
     url: str | None = None
 
     @property
@@ -83,8 +90,22 @@ class Notice:
             about = f"batch {self.number} of {about}"
         if self.namespace is not None:
             about = f"{self.namespace} of {about}" if self.machine != "batch" else f"{about}, {self.namespace}"
-        reason = f": {self.reason}" if self.machine == "job" and self.reason else ""
-        return " ".join(f"{about} is now {spoken(self.state)}{reason}".split())
+        return " ".join(f"{about} {self._standing}".split())
+
+    @property
+    def _standing(self) -> str:
+        """Return the new state as a predicate, with the reason of a job: `needs attention: 2 batches are parked`."""
+        held = holding(self.reason) if self.state == HELD else None
+        if held is not None:
+            return f"is {held}" if held.startswith(HELD) else held
+        return being(self.state) + (f": {self.reason}" if self.machine == "job" and self.reason else "")
+
+    @property
+    def _because(self) -> str | None:
+        if self.state == HELD:
+            return _BECAUSE_HELD
+        reason = reason_of_edge(self.machine, self.was, self.state)
+        return f"{reason}: {self.error}" if reason and self.error else reason
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -93,7 +114,7 @@ class Notice:
             "at": self.at.astimezone(UTC).isoformat(),
             "from": self.was,
             "to": self.state,
-            "because": _BECAUSE_HELD if self.state == HELD else reason_of_edge(self.machine, self.was, self.state),
+            "because": self._because,
             "number": self.number,
             "namespace": self.namespace,
             "job": {
@@ -131,15 +152,18 @@ def slack(notice: Notice) -> bytes:
     return orjson.dumps({"text": f"{text}\n{notice.url}" if notice.url else text})
 
 
-def pagerduty(notice: Notice, routing_key: str) -> bytes:
-    """Return the notice as an event of PagerDuty's Events API v2.
+def pagerduty(notice: Notice, routing_key: str) -> bytes | None:
+    """Return the notice as an event of PagerDuty's Events API v2; None where it opens and resolves nothing.
 
     What waits for a person opens an incident; the next change of the same thing resolves it.
     """
+    opens = notice.event in TROUBLE
+    if not (opens or notice.state == TRIED or f"{notice.machine}.{notice.was}" in _MAY_BE_OPEN):
+        return None
     subject = {
         "routing_key": routing_key,
         "dedup_key": f"vecfleet-{notice.machine}-{notice.number}",
-        "event_action": "trigger" if notice.event in TROUBLE else "resolve",
+        "event_action": "trigger" if opens else "resolve",
     }
     payload = {
         "summary": notice.sentence[:1_024],

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from orchestrator.core.notices import HELD, MAX_ATTEMPTS, Notice, wait_s
+from orchestrator.core.states import BatchState
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
 from orchestrator.ledger.jobs import index_of
@@ -135,7 +136,7 @@ def read(connection: sa.Connection, queued: Queued) -> Notice:
     job = connection.execute(
         sa.select(_J.state, _J.reason, index_of("source"), index_of("target")).where(_J.id == queued.job_id)
     ).one()
-    namespace, counts = _subject(connection, queued)
+    namespace, counts, error = _subject(connection, queued)
     return Notice(
         delivery_id=queued.delivery_id,
         at=queued.at,
@@ -150,11 +151,12 @@ def read(connection: sa.Connection, queued: Queued) -> Notice:
         target=job[3],
         namespace=namespace,
         counts=counts,
+        error=error if queued.state == BatchState.PARKED else None,
     )
 
 
-def _subject(connection: sa.Connection, queued: Queued) -> tuple[str | None, dict[str, int]]:
-    """Return the namespace that a notice is about, and its counts."""
+def _subject(connection: sa.Connection, queued: Queued) -> tuple[str | None, dict[str, int], str | None]:
+    """Return the namespace that a notice is about, its counts, and the last error of a batch."""
     query: sa.Select[Any]
     columns: tuple[sa.ColumnElement[Any], ...]
     match queued.machine:
@@ -170,14 +172,19 @@ def _subject(connection: sa.Connection, queued: Queued) -> tuple[str | None, dic
         case _:
             places = t.batch.outerjoin(t.move, _M.id == _B.move_id).outerjoin(t.target, _T.id == _B.target_id)
             query = (
-                sa.select(sa.func.coalesce(_M.source, _T.namespace).label("name"), _B.size.label("records"))
+                sa.select(
+                    sa.func.coalesce(_M.source, _T.namespace).label("name"),
+                    _B.error_class.label("error"),
+                    _B.size.label("records"),
+                )
                 .select_from(places)
                 .where(_B.id == queued.subject_id)
             )
     row = connection.execute(query).one_or_none()
     if row is None:
-        return None, {}  # `purge` took the batch
-    return row.name, {str(name): int(value) for name, value in row._mapping.items() if name != "name"}
+        return None, {}, None  # `purge` took the batch
+    counts = {str(name): int(value) for name, value in row._mapping.items() if name not in ("name", "error")}
+    return row.name, counts, row._mapping.get("error")
 
 
 def _in(seconds: float) -> Any:

@@ -58,7 +58,8 @@ def send_next(database: Database, name: str, receiver: Receiver, web_url: str | 
             return False
         notice = notices.read(connection, queued)
     if web_url:
-        notice = replace(notice, url=f"{web_url.rstrip('/')}/jobs/{notice.job}")
+        batch = f"/batches/{notice.number}" if notice.machine == "batch" else ""
+        notice = replace(notice, url=f"{web_url.rstrip('/')}/jobs/{notice.job}{batch}")
     try:
         deliver(receiver, notice)
     except NotDelivered as failure:
@@ -94,9 +95,9 @@ def try_out(settings: Settings, name: str) -> None:
         machine="job",
         number=0,
         was=None,
-        state="tried",
+        state=shapes.TRIED,
         job=0,
-        job_state="tried",
+        job_state=shapes.TRIED,
         reason="a person tries the receiver, and no job has changed",
         source="nothing",
         target="nothing",
@@ -112,7 +113,7 @@ def try_out(settings: Settings, name: str) -> None:
 
 
 def deliver(receiver: Receiver, notice: Notice) -> None:
-    """Send one notice in the receiver's shape. Raises NotDelivered."""
+    """Send one notice in the receiver's shape, if it has one for it. Raises NotDelivered."""
     match receiver:
         case Webhook():
             body = orjson.dumps(notice.to_json())
@@ -122,8 +123,9 @@ def deliver(receiver: Receiver, notice: Notice) -> None:
         case Slack():
             _post(receiver.url.get_secret_value(), shapes.slack(notice))
         case PagerDuty():
-            key = receiver.routing_key.get_secret_value()
-            _post(receiver.url.get_secret_value(), shapes.pagerduty(notice, key))
+            event = shapes.pagerduty(notice, receiver.routing_key.get_secret_value())
+            if event is not None:
+                _post(receiver.url.get_secret_value(), event)
         case Email():
             _mail(receiver, notice)
 

@@ -185,7 +185,7 @@ def test_a_policy_waits_for_the_hook_and_after_a_refusal_for_a_person(database: 
         notices.delivered(connection, told)
         assert notices.take(connection, "on-call", 60) is None
     assert notice.event == "job.held" and notice.event in TROUBLE
-    assert notice.sentence.endswith(f"is now held: {table.job.reason}")
+    assert notice.sentence.endswith(") is held by the hook before-cut-over at 100 %: not yet")
     assert notice.to_json()["because"] == "a hook, or the lack of a second person, holds what would come next"
 
     # And a person's verb asks again

@@ -265,8 +265,11 @@ def test_a_notice_names_job_namespace_and_counts_and_no_record(database: Databas
         ("batch.parked", "s", "leased"),
         ("move.parked", "s", "copying"),
     ]
-    assert bodies[0]["counts"] == {"records": 1} and bodies[0]["because"] == "it is beyond retry"
-    assert bodies[0]["job"]["id"] == table.job_id and bodies[0]["url"] == "https://fleet.example.com/jobs/1"
+    # And that of the batch says by what kind of error, and leads to it
+    page = "https://fleet.example.com/jobs/1"
+    assert bodies[0]["counts"] == {"records": 1} and bodies[0]["because"] == "it is beyond retry: BadRequest"
+    assert bodies[0]["url"] == f"{page}/batches/{bodies[0]['number']}" and bodies[1]["url"] == page
+    assert bodies[0]["job"]["id"] == table.job_id and bodies[1]["because"] == "its last open batch is parked"
     assert b"record-7" not in b"".join(asked.body for asked in server.asked)
 
 
@@ -289,7 +292,25 @@ def test_pagerduty_opens_an_incident_for_what_waits_for_a_person_and_resolves_it
     opened, resolved = (orjson.loads(asked.body) for asked in server.asked)
     assert (opened["routing_key"], opened["event_action"], resolved["event_action"]) == ("R0", "trigger", "resolve")
     assert opened["dedup_key"] == resolved["dedup_key"] == f"vecfleet-job-{table.job_id}"
-    assert opened["payload"]["severity"] == "error" and "2 batches are parked" in opened["payload"]["summary"]
+    assert opened["payload"]["severity"] == "error"
+    assert opened["payload"]["summary"].endswith(") needs attention: 2 batches are parked")
+
+
+def test_pagerduty_hears_nothing_of_a_job_that_never_waited_for_a_person(database: Database) -> None:
+    wait_for("job move batch target", database)
+    table = JobTable(database)
+    table.apply(plan_of(planned("s", "t")))
+    table.verified({"s": [["1", "2"]]})
+    with Answering(lambda asked: Answer(202)) as server:
+        send_all(database, PagerDuty(to="pagerduty", routing_key="R0", url=server.address))  # type: ignore[arg-type]
+        assert (server.asked, queued(database)) == ([], [])
+        # But where it may have been held, leaving that state resolves it
+        table.put(state=JobState.VERIFIED)
+        with table.begin() as connection:
+            connection.execute(sa.update(t.job).values(state="cut_over"))
+        send_all(database, PagerDuty(to="pagerduty", routing_key="R0", url=server.address))  # type: ignore[arg-type]
+    [event] = (orjson.loads(asked.body) for asked in server.asked)
+    assert event["event_action"] == "resolve"
 
 
 def test_a_chat_gets_one_line_in_which_no_name_is_a_command(database: Database) -> None:
@@ -300,7 +321,7 @@ def test_a_chat_gets_one_line_in_which_no_name_is_a_command(database: Database) 
     with Answering(lambda asked: Answer()) as server:
         send_all(database, Slack(to="slack", url=server.address), "chat")  # type: ignore[arg-type]
     text = orjson.loads(server.asked[0].body)["text"]
-    assert text.startswith("&lt;!channel&gt; of job 1 (digital-twin-brain → digital-twin-brain) is now listing\n")
+    assert text.startswith("&lt;!channel&gt; of job 1 (digital-twin-brain → digital-twin-brain) is listing\n")
 
 
 class Mailbox(socketserver.StreamRequestHandler):
