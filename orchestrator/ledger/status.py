@@ -4,7 +4,7 @@ A job of 12,000 namespaces and a million batches is read in well under a second:
 namespaces come page by page, and only the head of the queue is searched for failures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -103,9 +103,14 @@ def _proof(connection: sa.Connection, job: JobRow) -> Proof | None:
     return Proof(oldest.namespace, oldest.verdict_at, job.passes, back)
 
 
-def every(connection: sa.Connection) -> list[tuple[JobRow, Totals]]:
-    """Return all jobs with their totals, the newest first."""
-    rows = [_job_row(row) for row in connection.execute(_job_columns().order_by(_J.id.desc()))]
+def every(
+    connection: sa.Connection, states: Collection[str] = (), limit: int | None = None
+) -> list[tuple[JobRow, Totals]]:
+    """Return all jobs with their totals, or those in these states, the newest first; no more than `limit`."""
+    chosen = _job_columns().order_by(_J.id.desc()).limit(limit)
+    if states:
+        chosen = chosen.where(among(_J.state, states))
+    rows = [_job_row(row) for row in connection.execute(chosen)]
     totals = _totals(connection, [row.id for row in rows])
     return [(row, totals[row.id]) for row in rows]
 

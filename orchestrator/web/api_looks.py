@@ -3,7 +3,7 @@
 A dry run reads the sources as an `apply` does, for read units of the account: it is for who may apply.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -18,7 +18,7 @@ from orchestrator.services import report as reports
 from orchestrator.web import plans
 from orchestrator.web.applications import Number
 from orchestrator.web.sampling import Sampler
-from vecfleet.fleet.models import Erasure, Jobs, JobSummary, Plans, PlanSummary, Status
+from vecfleet.fleet.models import Erasure, Jobs, JobSummary, Plans, PlanSummary, State, Status
 from vecfleet.tenancy.api.users import user_of
 from vecfleet.tenancy.tokens import TokenFile
 
@@ -50,10 +50,12 @@ def _jobs(router: APIRouter, parts: Fleet, sampler: Sampler, tokens: TokenFile) 
     NamesIds = Annotated[bool, Depends(_names_ids(tokens))]
 
     @router.get("/jobs")
-    def list_jobs() -> Jobs:
-        """List all jobs, the newest first."""
+    def list_jobs(
+        state: Annotated[Sequence[State], Query()] = (), limit: Annotated[int | None, Query(ge=1, le=1_000)] = None
+    ) -> Jobs:
+        """List the jobs, or those in one of these states, the newest first."""
         with database.begin() as connection:
-            return Jobs(jobs=[JobSummary(**summary(*row)) for row in status.every(connection)])
+            return Jobs(jobs=[JobSummary(**summary(*row)) for row in status.every(connection, state, limit)])
 
     @router.get("/jobs/{job}")
     def read_status(job: Number, namespaces: Limit = 50) -> Status:

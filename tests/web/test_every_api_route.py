@@ -197,6 +197,33 @@ def test_no_route_of_the_api_is_missing_from_the_table(service: TestClient) -> N
         assert all(key["required"] for key in keys)
 
 
+def test_the_list_of_jobs_is_what_it_is_asked_for_and_a_slip_is_refused(
+    service: TestClient, tokens: TokenFile, database: Database
+) -> None:
+    # Given three jobs, of which one runs and one is paused
+    table = JobTable(database)
+    numbers = [table.apply(plan_of(planned(f"s{number}", f"t{number}"))) for number in range(3)]
+    for number, state in zip(numbers, (JobState.RUNNING, JobState.PAUSED), strict=False):
+        table.job_id = number
+        table.put(state=state)
+    headers = {"Authorization": f"Bearer {tokens.create({'id': 'pipeline', 'role': 'read'})}"}
+
+    def listed(**asked: Any) -> Any:
+        answer = service.get(f"{PREFIX}/jobs", params=asked, headers=headers)
+        return [job["job"] for job in answer.json()["jobs"]] if answer.is_success else answer.status_code
+
+    # Then the newest come first, as many and of the states that were asked for
+    first, second, third = numbers
+    assert listed() == [third, second, first]
+    assert listed(limit=2) == [third, second]
+    assert listed(state=["running", "paused"]) == [second, first]
+    assert listed(state="paused", limit=1) == [second]
+    assert listed(state="cleaned") == []
+    # And what is no state or no number of jobs lists nothing
+    for asked in ({"state": "live"}, {"limit": 0}, {"limit": 1_001}, {"limit": "all"}):
+        assert listed(**asked) == 422, asked
+
+
 def test_a_token_of_the_api_signs_nobody_in_at_the_page(service: TestClient, tokens: TokenFile) -> None:
     for role in ("read", "operate", "approve"):
         token = tokens.create({"id": "pipeline", "role": role})

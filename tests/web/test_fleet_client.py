@@ -78,3 +78,13 @@ def test_an_address_of_something_else_is_said_to_be(answer: Answer) -> None:
 
     with Answering(answers) as service, client_of(service) as fleet, pytest.raises(BadInput):
         fleet.jobs()
+
+
+def test_jobs_are_asked_for_by_state_and_as_many_as_are_wanted() -> None:
+    with Answering(lambda _: Answer(200, {"jobs": []})) as service, client_of(service) as fleet:
+        fleet.jobs()
+        fleet.jobs({"running", "paused"}, limit=5)
+    assert [asked.path for asked in service.asked] == [
+        "/api/v1/jobs",
+        "/api/v1/jobs?state=paused&state=running&limit=5",
+    ]

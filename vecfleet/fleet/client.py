@@ -125,9 +125,10 @@ class FleetClient:
 
     # Looking
 
-    def jobs(self) -> list[JobSummary]:
-        """Return all jobs, the newest first."""
-        return self._get("/jobs", Jobs).jobs
+    def jobs(self, states: Collection[State] = (), *, limit: int | None = None) -> list[JobSummary]:
+        """Return all jobs, or those in one of these states, the newest first; no more than `limit`."""
+        asked = ({"state": sorted(states)} if states else {}) | ({} if limit is None else {"limit": limit})
+        return self._get("/jobs", Jobs, asked).jobs
 
     def status(self, job: int) -> Status:
         return self._get(f"/jobs/{job}", Status)
@@ -292,8 +293,8 @@ class FleetClient:
         limits = {} if timeout_s is None else {"timeout": timeout_s}
         return self._ask("POST", path, json=content, headers=headers, **limits)
 
-    def _get(self, path: str, kind: type[_A]) -> _A:
-        return kind.model_validate(self._ask("GET", path))
+    def _get(self, path: str, kind: type[_A], asked: Mapping[str, Any] | None = None) -> _A:
+        return kind.model_validate(self._ask("GET", path, params=asked))
 
     def _document(self, path: str) -> Mapping[str, Any]:
         document: Mapping[str, Any] = self._ask("GET", path)
