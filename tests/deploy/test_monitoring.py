@@ -30,9 +30,12 @@ UNBOUNDED = {"namespace", "batch", "source", "target", "creator", "twin", "recor
 NAME = re.compile(r"\bvecfleet_\w+")
 
 
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
 def alerts() -> dict[str, dict[str, Any]]:
-    groups = yaml.safe_load(RULES.read_text())["groups"]
-    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+    return {rule["alert"]: rule for rule in rules()}
 
 
 def asked_for() -> set[str]:
@@ -60,6 +63,11 @@ def asked_for() -> set[str]:
 def test_an_alert_comes_at_the_threshold_that_the_code_has(alert: str, side: str) -> None:
     expression = alerts()[alert]["expr"] + " "
     assert side in expression
+
+
+def test_each_alert_has_a_name_of_its_own_so_that_it_can_be_silenced_alone() -> None:
+    names = [rule["alert"] for rule in rules()]
+    assert sorted(set(names)) == sorted(names)
 
 
 def test_every_alert_says_what_happened_and_what_to_do() -> None:

@@ -1,4 +1,4 @@
-"""What a source's store told of its writes, since when it is known, and when the source was last read."""
+"""Keep what a source's store told of its writes, since when it is known, and when the source was last read."""
 
 from alembic import op
 
