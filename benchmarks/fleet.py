@@ -93,7 +93,9 @@ def running(state_dir: Path, reads_lag_s: float = 0.0) -> Iterator[Running]:
     with endings_interrupt(), stack:
         ours = {name.lower(): value for name, value in stack.environment.items()}
         environment = {**os.environ, **stack.environment}
-        yield Running(Fleet(Settings.model_validate(_NOTHING_SET | ours)), state_dir, environment, stack.owner_url)
+        assert stack.postgres is not None
+        owner_url = stack.postgres.owner_url
+        yield Running(Fleet(Settings.model_validate(_NOTHING_SET | ours)), state_dir, environment, owner_url)
 
 
 def copied(running: Running, index: str, sources: Sequence[str], creator: str) -> Copied:

@@ -174,7 +174,8 @@ def other_options(page: Path) -> set[str]:
     if page.name in ("emulator.md", "running.md"):
         return set(re.findall(r'"(--[a-z-]+)"', (REPOSITORY / "emulator" / "__main__.py").read_text())) | {"--scale"}
     if page.name in ("celery.md", "CHANGELOG.md"):
-        return {option for param in celery.commands["worker"].params for option in param.opts} | {"--conf", "--share"}
+        params = [*celery.params, *celery.commands["worker"].params]
+        return {option for param in params for option in param.opts} | {"--conf", "--share"}
     return {"--share"}
 
 

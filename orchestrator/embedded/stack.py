@@ -154,7 +154,7 @@ class Stack:
         if self.settings.pgvector_url:
             self.environment["PGVECTOR_URL"] = self.settings.pgvector_url.get_secret_value()
         else:
-            ours = self._own_postgres()
+            ours = self.postgres
             self.environment |= {"PGVECTOR_URL": ours.vectors_url()} if ours else {}
         if self.settings.pinecone_api_key:
             self.environment["PINECONE_API_KEY"] = self.settings.pinecone_api_key.get_secret_value()
@@ -238,22 +238,16 @@ class Stack:
         named = self.settings.web_url
         return self.environment | ({"WEB_URL": named} if named and not is_here(named) else {})
 
-    @property
-    def owner_url(self) -> str:
-        """Return the address of the private job table for its owner. Raises LookupError if Postgres is the user's."""
-        ours = self._own_postgres()
-        if ours is None:
-            raise LookupError("this stack has no Postgres of its own")
-        return ours.owner_url
-
     def _upgrade(self) -> None:
-        ours = self._own_postgres()
+        ours = self.postgres
         if ours is None:
             schema.upgrade_by(self.settings)
         else:
             schema.upgrade(ours.owner_url, ours.client_url)
 
-    def _own_postgres(self) -> Postgres | None:
+    @property
+    def postgres(self) -> Postgres | None:
+        """Return the private Postgres, or None if it is the user's."""
         return next((server for server in self._servers if isinstance(server, Postgres)), None)
 
     def _worker(self, number: int) -> programs.Program:
