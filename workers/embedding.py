@@ -151,8 +151,7 @@ class Embeddings:
         keys = {
             name: self._want(run, form, subjects[name]) for name, form in forms.items() if isinstance(form, Prepared)
         }
-        with self._database.begin() as connection:
-            vectors = embeddings.find(connection, run.missing)
+        vectors = self._found(run.missing)
         return {name: vectors[key] for name, key in keys.items() if key in vectors}
 
     def values_of(
@@ -204,12 +203,15 @@ class Embeddings:
             if looks > 0:
                 self._calls.held.wait(_LOOK_AGAIN_S)
             looks += 1
-            with self._database.begin() as connection:
-                found = embeddings.find(connection, run.missing)
-            if (seal := self._seal) is not None:
-                found = {key: seal.open(key, sealed) for key, sealed in found.items()}
-            run.values |= found
+            run.values |= self._found(run.missing)
             self._ask_for(run, run.missing)
+
+    def _found(self, wanted: Mapping[bytes, Wanted]) -> dict[bytes, bytes]:
+        with self._database.begin() as connection:
+            found = embeddings.find(connection, wanted)
+        if (seal := self._seal) is None:
+            return found
+        return {key: seal.open(key, sealed) for key, sealed in found.items()}
 
     def _ask_for(self, run: _Run, missing: Mapping[bytes, Wanted]) -> None:
         for cut in (False, True):
