@@ -10,5 +10,6 @@ and `index` decide, `checks`, `convertible`, `importable` and `embedding_checks`
 They rest on `survey` (the content of the indexes) and `ownership` (the owners, from a file, Supabase or Postgres).
 `rechecking` asks whether a plan still fits when it is applied. `analysis`, `auditing`, `previewing` and `exporting`
 look before anything moves. `comparing` compares two `places`.
+`certifying/` asks a real account whether the service is what all of this takes it for.
 `schema/` beside them holds the Alembic revisions of the job table.
 """

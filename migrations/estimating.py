@@ -15,7 +15,7 @@ from migrations.plan import Estimate, Monthly, MonthlyCost, PlannedMove, Policie
 from vecfleet.records import Record
 from vecfleet.settings import FETCH_BYTES, Settings
 from vecfleet.stores import rules
-from vecfleet.stores.base import Limits, ReadNodes
+from vecfleet.stores.base import Limits, ReadNodes, Usage
 
 # The documented limits, per second: list and fetch of an index; upserts, queries and deletions of a namespace.
 LISTS_PER_SECOND = 200
@@ -65,6 +65,11 @@ class Prices:
             read_node=settings.read_node_dollars_per_hour,
             conversion_gb=settings.conversion_dollars_per_gb,
         )
+
+    def dollars(self, usage: Usage) -> float:
+        """Return the price of calls: units read and written, and egress."""
+        units = usage.read_units * self.read_million + usage.write_units * self.write_million
+        return units / 1e6 + usage.egress_bytes * self.egress_gb / BYTES_PER_GB
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +161,8 @@ class CostModel:
         share = 1.0 if self.policies.exclusive else LIVE_SHARE
         records = sum(move.records for move in moves)
         filled_gb = records * self.shape.record / BYTES_PER_GB if self.policies.prefilled else 0.0
-        dollars = (
-            filled_gb * self.prices.conversion_gb
-            + total.read_units * self.prices.read_million / 1e6
-            + total.write_units * self.prices.write_million / 1e6
-            + total.egress * self.prices.egress_gb / 1e9
-        )
+        usage = Usage(read_units=total.read_units, write_units=total.write_units, egress_bytes=round(total.egress))
+        dollars = filled_gb * self.prices.conversion_gb + self.prices.dollars(usage)
         return Estimate(
             records=records,
             record_bytes=round(self.shape.record, 1),

@@ -16,6 +16,7 @@ processes      `worker`, `flower`, `emulator`
 serving        `serve`, `token`
 looking        `doctor`, `audit`, `analyze`, `show`, `show-evidence`, `report`, `pace`
 comparing      `check`
+certifying     `certify`
 reembedding    `plan reembed`
 planning       `plan creators`, `plan index`, `plan reverse`, `apply`
 to_documents   `plan documents`

@@ -106,6 +106,7 @@ SECTIONS = {
         "token revoke": "serving:token_revoke",
         "flower": "processes:flower",
         "emulator": "processes:emulator",
+        "certify": "certifying:certify",
     },
 }
 COMMANDS = {words: where for section in SECTIONS.values() for words, where in section.items()}

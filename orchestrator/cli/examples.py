@@ -104,6 +104,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "token list": ("vecfleet token list",),
     "token revoke": ("vecfleet token revoke 3f9a01c2",),
     "emulator": ("vecfleet emulator",),
+    "certify": (
+        "vecfleet certify --index-prefix vecfleet-certify --budget 0.50",
+        "vecfleet certify --clean",
+        "vecfleet certify --verify .vecfleet/certify/reports/certify-1f0c9a3e.json",
+    ),
     "up": ("vecfleet up", "vecfleet up --detach --workers 4", 'eval "$(vecfleet up --print)"'),
     "down": ("vecfleet down", "vecfleet down --erase"),
     "demo": ("vecfleet demo", "vecfleet demo --keep"),

@@ -27,7 +27,7 @@ as `soak-time`: it stays when the sentence changes.
 | 1 | it is not: a check failed, a store refused, a watched job came to rest elsewhere |
 | 2 | the input cannot be used; nothing was changed |
 | 3 | a guard refused; nothing was changed |
-| 4 | Postgres, Redis or a look-up does not answer; `check` could not compare everything |
+| 4 | Postgres, Redis or a look-up does not answer; `check` could not compare, or `certify` ask, everything |
 | 70 | a fault of vecfleet; the traceback is in `VECFLEET_HOME/logs/cli.log` |
 | 130 | Ctrl-C while watching; the job goes on. `check` says where to go on |
 

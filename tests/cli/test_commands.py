@@ -32,7 +32,7 @@ EXPECTED = {
         "audit-log",
         "notices",
     ),
-    *("finish", "comment"),
+    *("finish", "comment", "certify"),
 }
 READS = [
     ("doctor",),
@@ -47,6 +47,7 @@ READS = [
     ("show-evidence",),
     ("report",),
     ("audit-log", "verify"),
+    ("certify",),
     ("token", "list"),
     *(("pg", words) for words in ("search", "namespaces", "stats", "check", "collections", "collection-stats")),
 ]

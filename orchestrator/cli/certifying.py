@@ -1,0 +1,156 @@
+"""`certify`: ask a real account whether the service is what we take it for. Needs neither Postgres nor Redis."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from migrations.certifying import asking, report, scratch
+from migrations.certifying.asking import QUESTIONS, Answered
+from migrations.certifying.metering import Meter
+from migrations.certifying.scratch import Run, Runs
+from migrations.estimating import Prices
+from orchestrator.bootstrap import Fleet
+from orchestrator.cli.output import Json, err, say, say_json, say_next
+from orchestrator.cli.session import fleet
+from orchestrator.core.wording import counted
+from orchestrator.ledger.audit import Seals, with_key
+from vecfleet.connections import full_name, located
+from vecfleet.errors import BadInput, Refused, Unreachable
+from vecfleet.stores.pinecone.clients import api_key
+
+DIFFERENT, INCOMPLETE = 1, Unreachable.exit_code
+_CLEAN = "vecfleet certify --clean"
+_PAGE = "docs/certify.md says what rests on each question"
+
+
+def certify(
+    index_prefix: Annotated[
+        str | None, typer.Option(metavar="P", help="Begins the name of each scratch index; pinecone@NAME:P elsewhere.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0, metavar="DOLLARS", help="Send no call that might cost more than this.")
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Delete the scratch indexes that a run left which was killed.")
+    ] = False,
+    verify: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Check the seal of a report; ask nothing.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask Pinecone whether it is what we take it for, in scratch indexes that are deleted again.
+
+    Ends with 0 if each answer is the emulator's, 1 if one is not, 4 if a question has no answer.
+    """
+    with fleet() as parts:
+        if verify is not None:
+            _verify(parts, verify, as_json=as_json)
+        elif clean:
+            _clean(parts, index_prefix, as_json=as_json)
+        elif index_prefix is None or budget is None:
+            raise BadInput(
+                "--index-prefix and --budget are both needed",
+                next_step="vecfleet certify --index-prefix vecfleet-certify --budget 0.50",
+            )
+        else:
+            _certify(parts, index_prefix, budget, as_json=as_json)
+
+
+def _certify(parts: Fleet, index_prefix: str, budget: float, *, as_json: bool) -> None:
+    account, prefix = located(index_prefix)
+    store = parts.accounts.store(account)
+    api_key(store.settings)  # raises BadInput without one
+    runs, meter = Runs(parts.settings.vecfleet_home), Meter(Prices.of(parts.settings), budget)
+    asking.require_budget(meter)
+    scratch.require_unused(store, prefix, runs)
+    run = Run.new(store, prefix)
+    if not as_json:
+        say(f"{len(QUESTIONS)} questions to {run.address}, in scratch indexes called {prefix}-{run.number}-…")
+    with err.status("") as status:
+
+        def tell(answered: Answered) -> None:
+            status.update(f"{answered.question.id} · ${meter.dollars:.4f}")
+
+        answers = asking.ask_all(store, run, runs, meter, tell)
+    found = report.document(run, answers, meter)
+    seals = Seals.of(parts.settings.audit_key)
+    path = report.write(parts.settings.vecfleet_home / scratch.FOLDER / "reports", found, seals.make)
+    left = run in runs.every(prefix)
+    _say(found, path, left=left, sealed_with_key=bool(seals), as_json=as_json)
+    if found["differences"]:
+        raise typer.Exit(DIFFERENT)
+    if found["unanswered"]:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _say(found: dict[str, Any], path: Path, *, left: bool, sealed_with_key: bool, as_json: bool) -> None:
+    steps = [*([_CLEAN] if left else []), *_next_steps(found, path)]
+    if as_json:
+        say_json({**found, "file": str(path), "next_steps": steps})
+        return
+    for difference in found["differences"]:
+        say(f"* {difference['id']}: {difference['question']}")
+        say(f"    the emulator: {difference['emulator']}")
+        say(f"    the service:  {difference['service']}")
+    for unanswered in found["unanswered"]:
+        say(f"! {unanswered['id']}: {unanswered['why']}")
+    say(
+        f"{len(found['agreements'])} answered as the emulator answers · {len(found['differences'])} otherwise · "
+        f"{len(found['unanswered'])} not answered"
+    )
+    say(
+        f"cost: ${found['spent_dollars']:.4f} of ${found['budget_dollars']:.2f}, for {found['read_units']:,.0f} read "
+        f"units and {found['write_units']:,.0f} write units in {found['requests']:,} requests"
+    )
+    key = "sealed with AUDIT_KEY" if sealed_with_key else "sealed without a key: AUDIT_KEY is not set"
+    say(f"report: {path.with_suffix('.md')}, and {path.name} beside it, {key}")
+    if left:
+        say("a scratch index could not be deleted, or may still be created", style="red")
+    say_next(steps)
+
+
+def _next_steps(found: dict[str, Any], path: Path) -> list[str]:
+    switches = [entry for entry in found["differences"] if "switch" in entry]
+    steps = [
+        f"vecfleet emulator --contested {entry['switch']}=…  # may answer as the service does" for entry in switches
+    ]
+    if found["differences"]:
+        steps.append(_PAGE)
+    if found["unanswered"]:
+        steps.append("the same command again, once nothing keeps those answers back")
+    return [*steps, f"vecfleet certify --verify {path}"]
+
+
+def _clean(parts: Fleet, index_prefix: str | None, *, as_json: bool) -> None:
+    account, prefix = located(index_prefix) if index_prefix is not None else (None, None)
+    runs = Runs(parts.settings.vecfleet_home)
+    removed: list[str] = []
+    for run in runs.every(prefix):
+        if account in (None, run.account):
+            names = scratch.clean(parts.accounts.store(run.account), run, runs)
+            removed += [full_name(run.account, name) for name in names]
+    if as_json:
+        say_json({"deleted": removed})
+        return
+    for name in removed:
+        say(f"deleted {name}")
+    say(f"{counted(len(removed), 'scratch index', 'scratch indexes')} deleted; no run is known that left another")
+
+
+def _verify(parts: Fleet, path: Path, *, as_json: bool) -> None:
+    found, seal = report.read(path)
+    seals = Seals.of(parts.settings.audit_key)
+    objection = seals.objection(seal, report.text_of(found))
+    if objection is not None:
+        raise Refused(
+            f"the seal of {path} {objection}",
+            code="seal-broken",
+            next_step="set the AUDIT_KEY under which it was made; if that is set, the report was changed",
+        )
+    keyed = with_key(seal)
+    if as_json:
+        say_json({"valid": True, "with_key": keyed, "differences": [entry["id"] for entry in found["differences"]]})
+        return
+    bare = "" if keyed else "; it was made without a key, so anybody can have made it"
+    say(f"the seal of {path} is that of its content{bare}")
