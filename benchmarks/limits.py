@@ -72,7 +72,7 @@ def writing(fleet: Running, shape: str) -> Iterator[Figure]:
 
 def stormed(fleet: Running) -> Iterator[Figure]:
     """Every fetch is refused for ten seconds. How long until nine tenths of the allowance are used again."""
-    job = begun(fleet, "storm", 90_000, "", "window", SHARE)
+    job = begun(fleet, "storm", 310_000, "", "window", SHARE)
     time.sleep(WARM_UP_S)
     faults = f"{fleet.settings.pinecone_controller_host}/_emulator/faults"
     httpx.post(faults, json={"operation": "fetch", "status": 429}).raise_for_status()
