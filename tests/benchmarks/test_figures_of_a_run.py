@@ -145,7 +145,7 @@ def test_a_part_that_is_always_disturbed_keeps_the_least_disturbed_figures(tmp_p
 
     def disturbed(quick: bool) -> Iterator[Figure]:
         value = next(values)
-        taken[0] += value * 1_000_000  # more than the difference in time between two tries
+        taken[0] += 1_000.0 ** (value + 1)  # one try may take a hundred times as long as another
         yield Figure("copy", value, "s")
 
     _, body = ran(tmp_path, {"copy": disturbed}, others=lambda: taken[0])
