@@ -120,12 +120,12 @@ def _renewal(reading: Reading) -> str | None:
 
 
 def missing_processes(reading: Reading) -> tuple[str, ...]:
-    """Return the command for a working job that lacks a process: it starts a dispatcher, or says what is wrong."""
+    """Return the commands that start, in another terminal, the processes that a working job lacks."""
     if reading.job.state not in MOVING:
         return ()
     if not reading.led:
         return ("vecfleet dispatcher",)
-    return ("vecfleet doctor",) if nobody_works(reading) else ()
+    return ("vecfleet worker",) if nobody_works(reading) else ()
 
 
 # A running worker takes a wake-up in milliseconds, or holds other leases.

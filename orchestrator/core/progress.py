@@ -311,7 +311,9 @@ def _waits(reading: Reading, silent_broker: str | None, freshness_wait_s: float 
 
 def _untaken(batches: int) -> str:
     due = "batch that is due" if batches == 1 else f"{batches:,} batches that are due"
-    return f"no worker takes the {due}: none runs, none serves the queue, or a rate limit of Celery's is left on"
+    return (
+        f"no worker takes the {due}: none runs, or `vecfleet doctor` names a queue or a rate limit that is in the way"
+    )
 
 
 def _closed(reading: Reading) -> list[str]:
