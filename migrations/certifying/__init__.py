@@ -10,7 +10,8 @@ freshness   questions about what shows when, and about write sequence numbers
 sparse      questions about sparse values
 documents   questions about document indexes
 miniature   a migration of a few records, there and back, each proven by its digest
-scratch     scratch indexes: their names, their making and removal, and the file that remembers them
+runs        the files that remember runs, each locked while its run lives
+scratch     scratch indexes: their names, their making and their removal
 asking      asks all questions, index by index
 report      the differences between belief and answer, as a sealed document and as a page
 """

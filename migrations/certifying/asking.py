@@ -9,9 +9,10 @@ from math import ceil
 from migrations.certifying import documents, freshness, listing, miniature, refusals, sparse, vectors
 from migrations.certifying.metering import Meter
 from migrations.certifying.question import Asker, NotShown, Question, Scratch
-from migrations.certifying.scratch import Run, Runs, create, remove
+from migrations.certifying.runs import Run, Runs
+from migrations.certifying.scratch import create, remove
 from migrations.certifying.wire import Wire
-from vecfleet.errors import BadInput, NeedsOperator, Refused, StoreError, Transient
+from vecfleet.errors import BadInput, BadRequest, NeedsOperator, Refused, StoreError, Transient
 from vecfleet.stores.base import IndexInfo, Usage
 from vecfleet.stores.pinecone.clients import rest_client
 from vecfleet.stores.pinecone.store import PineconeStore
@@ -28,6 +29,8 @@ QUESTIONS: tuple[Question, ...] = (
 USUAL = Usage(read_units=1_500.0, write_units=2_000.0)
 """More than all questions take of a service whose reads show at once."""
 
+# After any other error the index may be there: also one that exists already, because no other run has its name.
+_REFUSALS = (BadRequest, NeedsOperator)
 _UNSHOWN = "what was written did not show within the freshness wait"
 _UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, struct.error)
 
@@ -76,15 +79,16 @@ def ask_all(
         answers.append(answered)
         tell(answered)
 
-    runs.begin(run)
-    try:
-        for scratch in Scratch:
-            asked = [question for question in questions if question.of is scratch]
-            if asked:
-                _ask_in(scratch, asked, store, run, meter, left, settle)
-    finally:
-        if not left:
-            runs.end(run)
+    with runs.held(run):
+        runs.note(run)
+        try:
+            for scratch in Scratch:
+                asked = [question for question in questions if question.of is scratch]
+                if asked:
+                    _ask_in(scratch, asked, store, run, runs, meter, left, settle)
+        finally:
+            if not left:
+                runs.end(run)
     return answers
 
 
@@ -93,6 +97,7 @@ def _ask_in(
     asked: Sequence[Question],
     store: PineconeStore,
     run: Run,
+    runs: Runs,
     meter: Meter,
     left: set[str],
     settle: Callable[[Answered], None],
@@ -113,10 +118,11 @@ def _ask_in(
         left.discard(name)
         raise
     except StoreError as error:
-        if not isinstance(error, Transient):
+        if isinstance(error, _REFUSALS):
             left.discard(name)
         return give_up(error.message)
     try:
+        runs.note(run.model_copy(update={"project": info.project}))
         with rest_client(store.host(info), store.settings) as http:
             asker = _asker(store, info, Wire(http, meter), meter)
             for question in asked:

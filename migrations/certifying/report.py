@@ -13,7 +13,7 @@ import orjson
 from migrations.certifying.asking import Answered
 from migrations.certifying.metering import Meter
 from migrations.certifying.question import Question
-from migrations.certifying.scratch import Run
+from migrations.certifying.runs import Run
 from vecfleet import __version__
 from vecfleet.errors import BadInput
 from vecfleet.private import write_private

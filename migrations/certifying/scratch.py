@@ -1,87 +1,21 @@
-"""Scratch indexes: names that nobody else's index has, and a file for each run that remembers them.
+"""Scratch indexes: names that nobody else's index has.
 
-The file is written before the first index is created, and removed once the last is gone: a run that dies at any line
-leaves no index that its file does not name. Only an index is deleted that bears the run's tag.
+The run's file is written before the first index is created, and removed once the last is gone: a run that dies at any
+line leaves no index that its file does not name. Only an index is deleted that bears the run's tag.
 """
 
 import re
-import secrets
-from datetime import UTC, datetime
-from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from migrations.certifying.question import Scratch, described
+from migrations.certifying.runs import CLEAN, Run, Runs, address_of, name_of_key
 from vecfleet.errors import BadInput, KeyRefused, Missing, Refused
 from vecfleet.patience import patiently
-from vecfleet.private import write_private
 from vecfleet.stores.base import IndexInfo
-from vecfleet.stores.pinecone.store import CONTROLLER, PineconeStore
+from vecfleet.stores.pinecone.clients import api_key
+from vecfleet.stores.pinecone.store import PineconeStore
 
-FOLDER = "certify"
 _TAG = "vecfleet-certify"
 _PREFIX = re.compile(r"[a-z][a-z0-9-]{1,22}[a-z0-9]")
-_CLEAN = "vecfleet certify --clean"
-
-
-class Run(BaseModel):
-    """One run, as its file has it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    number: str
-    prefix: str
-    account: str
-    address: str
-    begun: datetime
-
-    @classmethod
-    def new(cls, store: PineconeStore, prefix: str) -> "Run":
-        now = datetime.now(UTC)
-        return cls(number=secrets.token_hex(4), prefix=prefix, account=store.name, address=address_of(store), begun=now)
-
-    @property
-    def indexes(self) -> list[str]:
-        return [self.name_of(scratch) for scratch in Scratch]
-
-    def name_of(self, scratch: Scratch) -> str:
-        return f"{self.prefix}-{self.number}-{scratch}"
-
-
-class Runs:
-    """The files of runs that have, or may have, an index left."""
-
-    def __init__(self, home: Path) -> None:
-        self._folder = home / FOLDER
-
-    def begin(self, run: Run) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_private(self._path(run), run.model_dump_json())
-
-    def end(self, run: Run) -> None:
-        self._path(run).unlink(missing_ok=True)
-
-    def every(self, prefix: str | None) -> list[Run]:
-        """Return the runs, or those of one prefix. Raises BadInput for a file that is none of ours."""
-        paths = sorted(self._folder.glob("*.json")) if self._folder.is_dir() else []
-        return [run for run in map(_read, paths) if prefix in (None, run.prefix)]
-
-    def _path(self, run: Run) -> Path:
-        return self._folder / f"{run.number}.json"
-
-
-def _read(path: Path) -> Run:
-    try:
-        return Run.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise BadInput(
-            f"{path} is not the file of a run of `vecfleet certify`",
-            next_step="look into it: it may name scratch indexes that are left; then delete it",
-        ) from error
-
-
-def address_of(store: PineconeStore) -> str:
-    return store.settings.pinecone_controller_host or CONTROLLER
 
 
 def require_unused(store: PineconeStore, prefix: str, runs: Runs) -> None:
@@ -92,7 +26,7 @@ def require_unused(store: PineconeStore, prefix: str, runs: Runs) -> None:
             next_step="give --index-prefix 3 to 24 characters: a-z first, then a-z, 0-9 and -, and no - at the end",
         )
     there = [info.name for info in patiently(store.indexes) if info.name.startswith(prefix)]
-    ours = {name for run in runs.every(None) for name in run.indexes}
+    ours = {name: run for run in runs.every(None) for name in run.indexes}
     left = [name for name in there if name in ours]
     if len(there) > len(left):
         other = next(name for name in there if name not in ours)
@@ -101,11 +35,17 @@ def require_unused(store: PineconeStore, prefix: str, runs: Runs) -> None:
             code="prefix-taken",
             next_step="choose an --index-prefix that begins no name of an index of yours",
         )
+    if living := next((ours[name] for name in left if runs.lives(ours[name])), None):
+        raise Refused(
+            f"the run {living.number} is still under way in indexes that begin with {prefix!r}; nothing was created",
+            code="scratch-in-use",
+            next_step="wait until it ends, or choose another --index-prefix",
+        )
     if left:
         raise Refused(
-            f"another run left {', '.join(left)}, or is still under way; nothing was created",
+            f"another run left {', '.join(left)}; nothing was created",
             code="scratch-left",
-            next_step=f"once no other run goes on: `{_CLEAN}`",
+            next_step=f"`{CLEAN}` deletes what runs left",
         )
 
 
@@ -138,12 +78,36 @@ def remove(store: PineconeStore, run: Run, name: str) -> bool:
 
 
 def clean(store: PineconeStore, run: Run, runs: Runs) -> list[str]:
-    """Delete what a run left, forget the run, and return the names deleted. Safe to repeat; a death forgets nothing."""
+    """Delete what a run left, forget the run, and return the names deleted. Safe to repeat; a death forgets nothing.
+
+    Raises Refused if the run lives, or if its indexes may be in another project than that of the key that is set.
+    """
     if run.address != address_of(store):
         raise BadInput(
-            f"a run created its indexes at {run.address}, and this command would look at {address_of(store)}",
-            next_step=f"set PINECONE_CONTROLLER_HOST to {run.address}, and type `{_CLEAN}` again",
+            f"the run {run.number} created its indexes at {run.address}, and this command would look at "
+            f"{address_of(store)}",
+            next_step=f"set PINECONE_CONTROLLER_HOST to {run.address}, and type `{CLEAN}` again",
         )
-    removed = [name for name in run.indexes if remove(store, run, name)]
-    runs.end(run)
+    with runs.held(run):
+        removed = [name for name in run.indexes if remove(store, run, name)]
+        if not removed:
+            _require_same_project(store, run, runs)
+        runs.end(run)
     return removed
+
+
+def _require_same_project(store: PineconeStore, run: Run, runs: Runs) -> None:
+    """Raise Refused unless the indexes of the run would be seen if they were there."""
+    if name_of_key(api_key(store.settings)) == run.key:
+        return
+    here = next((info.project for info in patiently(store.indexes) if info.project is not None), None)
+    if here is not None and here == run.project:
+        return
+    theirs = f"the project {run.project!r}" if run.project is not None else "the project of the key it was begun with"
+    key = f"of the project {here!r}" if here is not None else "another one"
+    raise Refused(
+        f"the run {run.number} created its indexes in {theirs}, and the key that is set now is {key}",
+        code="other-project",
+        next_step=f"set the key of that project, and type `{CLEAN}` again; if none of its indexes is there any more, "
+        f"delete {runs.path(run)}",
+    )

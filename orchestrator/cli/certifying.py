@@ -1,5 +1,6 @@
 """`certify`: ask a real account whether the service is what we take it for. Needs neither Postgres nor Redis."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 from migrations.certifying import asking, report, scratch
 from migrations.certifying.asking import QUESTIONS, Answered
 from migrations.certifying.metering import Meter
-from migrations.certifying.scratch import Run, Runs
+from migrations.certifying.runs import CLEAN, FOLDER, Run, Runs
 from migrations.estimating import Prices
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import Json, err, say, say_json, say_next
@@ -16,11 +17,10 @@ from orchestrator.cli.session import fleet
 from orchestrator.core.wording import counted
 from orchestrator.ledger.audit import Seals, with_key
 from vecfleet.connections import full_name, located
-from vecfleet.errors import BadInput, Refused, Unreachable
+from vecfleet.errors import BadInput, Refused, Unreachable, VecfleetError
 from vecfleet.stores.pinecone.clients import api_key
 
 DIFFERENT, INCOMPLETE = 1, Unreachable.exit_code
-_CLEAN = "vecfleet certify --clean"
 _PAGE = "docs/certify.md says what rests on each question"
 
 
@@ -75,8 +75,8 @@ def _certify(parts: Fleet, index_prefix: str, budget: float, *, as_json: bool) -
         answers = asking.ask_all(store, run, runs, meter, tell)
     found = report.document(run, answers, meter)
     seals = Seals.of(parts.settings.audit_key)
-    path = report.write(parts.settings.vecfleet_home / scratch.FOLDER / "reports", found, seals.make)
-    left = run in runs.every(prefix)
+    path = report.write(parts.settings.vecfleet_home / FOLDER / "reports", found, seals.make)
+    left = runs.has(run)
     _say(found, path, left=left, sealed_with_key=bool(seals), as_json=as_json)
     if found["differences"]:
         raise typer.Exit(DIFFERENT)
@@ -85,7 +85,7 @@ def _certify(parts: Fleet, index_prefix: str, budget: float, *, as_json: bool) -
 
 
 def _say(found: dict[str, Any], path: Path, *, left: bool, sealed_with_key: bool, as_json: bool) -> None:
-    steps = [*([_CLEAN] if left else []), *_next_steps(found, path)]
+    steps = [*([CLEAN] if left else []), *_next_steps(found, path)]
     if as_json:
         say_json({**found, "file": str(path), "next_steps": steps})
         return
@@ -126,16 +126,37 @@ def _clean(parts: Fleet, index_prefix: str | None, *, as_json: bool) -> None:
     account, prefix = located(index_prefix) if index_prefix is not None else (None, None)
     runs = Runs(parts.settings.vecfleet_home)
     removed: list[str] = []
+    kept: list[VecfleetError] = []
     for run in runs.every(prefix):
         if account in (None, run.account):
-            names = scratch.clean(parts.accounts.store(run.account), run, runs)
-            removed += [full_name(run.account, name) for name in names]
+            try:
+                names = scratch.clean(parts.accounts.store(run.account), run, runs)
+                removed += [full_name(run.account, name) for name in names]
+            except VecfleetError as error:  # which is no reason to leave what other runs left
+                kept.append(error)
+    known = "no run is known that left another"
+    if kept:
+        known = counted(len(kept), "run stays on record", "runs stay on record")
     if as_json:
         say_json({"deleted": removed})
-        return
-    for name in removed:
-        say(f"deleted {name}")
-    say(f"{counted(len(removed), 'scratch index', 'scratch indexes')} deleted; no run is known that left another")
+    else:
+        for name in removed:
+            say(f"deleted {name}")
+        say(f"{counted(len(removed), 'scratch index', 'scratch indexes')} deleted; {known}")
+    _raise(kept)
+
+
+def _raise(errors: Sequence[VecfleetError]) -> None:
+    """Raise the error; of several, one that holds them all."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise Refused(
+            "what these runs left could not be deleted",
+            code="runs-left",
+            objections=[error.message for error in errors],
+            next_step="; ".join(dict.fromkeys(error.next_step for error in errors if error.next_step)),
+        )
 
 
 def _verify(parts: Fleet, path: Path, *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from migrations.certifying import freshness, listing, miniature
 from migrations.certifying.asking import QUESTIONS, USUAL, Answered, ask_all
 from migrations.certifying.metering import Meter
 from migrations.certifying.question import Question
-from migrations.certifying.scratch import Run, Runs
+from migrations.certifying.runs import Run, Runs
 from migrations.estimating import Prices
 from tests.certifying.faults import PLANTED, Planted
 from tests.certifying.misbehaving import Misbehaving
@@ -145,3 +145,14 @@ def test_an_index_that_cannot_be_created_leaves_its_own_questions_without_an_ans
         "sparse-comes-back": "bit for bit",
     }
     assert "no more indexes" in str(answers[0].why)
+
+
+def test_an_index_that_is_said_to_be_there_already_may_be_ours_and_is_remembered(emulator: str, runs: Runs) -> None:
+    # Given a creation that was carried out without an answer, and refused when it was repeated
+    rule = {"operation": "create_index", "status": 409, "message": "Resource already exists", "count": 1}
+    httpx.post(f"{emulator}/_emulator/faults", json=rule).raise_for_status()
+
+    answers = asked(emulator, runs, [question for question in QUESTIONS if question.id == "upsert-counts"])
+
+    assert unanswered(answers).keys() == {"upsert-counts"}
+    assert len(runs.every("certify")) == 1

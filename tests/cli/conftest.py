@@ -1,11 +1,9 @@
-import io
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from job_table import JobTable
-from terminal import Brain, Vecfleet
+from terminal import Brain, Vecfleet, sit_down
 
 from orchestrator.ledger.database import Database
 from vecfleet.settings import Settings
@@ -26,10 +24,7 @@ def environment(
         "VECFLEET_ROOT": str(tmp_path),
         "VECFLEET_HOME": str(tmp_path / "home"),
     }
-    for name, value in values.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    sit_down(monkeypatch, tmp_path, values)
     return values
 
 

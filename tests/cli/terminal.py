@@ -1,7 +1,11 @@
 """The command line as a person uses it, and an index to use it on."""
 
+import io
 import json
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -42,6 +46,14 @@ class Vecfleet:
         code = main(list(words))
         said = self._capsys.readouterr()
         return Answer(code, said.out, said.err)
+
+
+def sit_down(monkeypatch: pytest.MonkeyPatch, folder: Path, environment: Mapping[str, str]) -> None:
+    """Give the commands this environment and this folder, and nobody at the terminal."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """`vecfleet certify`: it asks for no more than it says, in its own indexes alone, and reports under seal."""
 
-import io
 import signal
 import subprocess
 import sys
@@ -11,12 +10,13 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
-from terminal import Brain, Vecfleet
+from terminal import Brain, Vecfleet, sit_down
 
 from migrations.certifying.question import Scratch
+from migrations.certifying.runs import name_of_key
 from tests.certifying.faults import PLANTED
 from tests.certifying.misbehaving import Misbehaving
-from tests.contracts.answering import Answer, Answering
+from tests.contracts.answering import Answer, Answering, Asked
 from vecfleet.settings import Settings
 from vecfleet.stores.pinecone import PineconeStore
 
@@ -31,15 +31,13 @@ def vecfleet(
     """A terminal that knows an emulator, and nothing else."""
     for name in ("DATABASE_URL", "REDIS_URL", "PGVECTOR_URL", "AUDIT_KEY"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in {
+    environment = {
         "PINECONE_API_KEY": "any",
         "PINECONE_CONTROLLER_HOST": emulator,
         "VECFLEET_HOME": str(tmp_path / "home"),
         "FRESHNESS_WAIT_SECONDS": "0.2",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    }
+    sit_down(monkeypatch, tmp_path, environment)
     return Vecfleet(capsys)
 
 
@@ -106,17 +104,40 @@ def test_a_service_that_is_as_the_emulator_ends_with_0(vecfleet: Vecfleet, mine:
     assert verified.code == 0 and "made without a key" in verified.out
 
 
-def test_what_a_killed_run_leaves_is_named_by_the_next_and_deleted_by_clean(vecfleet: Vecfleet, mine: Brain) -> None:
-    # Given a run that is killed while it asks
+@pytest.fixture
+def asking(mine: Brain) -> Iterator[subprocess.Popen[bytes]]:
+    """A run that has created an index, and waits for the answer to a question."""
     mine.fault(operation="upsert", namespace="values", hang=True)
     words = [sys.executable, "-P", "-m", "orchestrator", "certify", "--index-prefix", "scratch", *BUDGET]
-    run = subprocess.Popen(words)
-    deadline = time.monotonic() + PATIENCE_S
-    while not any(name.startswith("scratch-") for name in names(mine)):
-        assert run.poll() is None and time.monotonic() < deadline, "it created no index"
-        time.sleep(0.05)
-    run.send_signal(signal.SIGKILL)
-    run.wait()
+    with subprocess.Popen(words) as run:
+        deadline = time.monotonic() + PATIENCE_S
+        while not any(name.startswith("scratch-") for name in names(mine)):
+            assert run.poll() is None and time.monotonic() < deadline, "it created no index"
+            time.sleep(0.05)
+        yield run
+        run.kill()
+
+
+def test_a_run_that_lives_keeps_its_index(vecfleet: Vecfleet, mine: Brain, asking: subprocess.Popen[bytes]) -> None:
+    [its] = [name for name in names(mine) if name.startswith("scratch-")]
+
+    cleaned = vecfleet("certify", "--clean")
+
+    assert cleaned.code == 3 and "is still under way" in cleaned.err and "next: wait until it ends" in cleaned.err
+    [record] = Path("home/certify").glob("*.json")
+    assert record.stem in cleaned.err
+    # And another run says so, too
+    refused = vecfleet("certify", "--index-prefix", "scratch", *BUDGET)
+    assert refused.code == 3 and f"the run {record.stem} is still under way" in refused.err
+    assert its in names(mine) and "delete_index" not in mine.writes()
+
+
+def test_what_a_killed_run_leaves_is_named_by_the_next_and_deleted_by_clean(
+    vecfleet: Vecfleet, mine: Brain, asking: subprocess.Popen[bytes]
+) -> None:
+    # Given a run that is killed while it asks
+    asking.send_signal(signal.SIGKILL)
+    asking.wait()
     [left] = [name for name in names(mine) if name.startswith("scratch-")]
     mine.no_faults()
     mine.forget_calls()
@@ -129,25 +150,99 @@ def test_what_a_killed_run_leaves_is_named_by_the_next_and_deleted_by_clean(vecf
     cleaned = vecfleet("certify", "--clean")
     assert cleaned.code == 0 and f"deleted {left}" in cleaned.out
     assert names(mine) == ["certified-by-hand"] and mine.writes() == {"delete_index"}
-    assert list(Path("home/certify").glob("*.json")) == []
+    assert kept() == []
+
+
+def remember(number: str, address: str, key: str = "any", **more: str) -> None:
+    """Write the file of a run that was killed, as it was begun with this key."""
+    folder = Path("home/certify")
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = {"number": number, "prefix": "scratch", "account": "pinecone", "begun": "2026-11-23T20:00:00Z"}
+    record = {**begun, "address": address, "key": name_of_key(key), **more}
+    (folder / f"{number}.json").write_bytes(orjson.dumps(record))
+
+
+def kept() -> list[str]:
+    """Return the runs of which there is a file or a lock."""
+    return sorted({path.stem for path in Path("home/certify").iterdir() if path.is_file()})
 
 
 def test_an_index_of_a_run_s_name_that_the_run_did_not_create_is_not_deleted(vecfleet: Vecfleet, mine: Brain) -> None:
     # Given the file of a run, and an index of the name that it would have given
     mine.create("scratch-1f0c9a3e-vectors")
-    folder = Path("home/certify")
-    folder.mkdir(parents=True)
-    run = {"number": "1f0c9a3e", "prefix": "scratch", "account": "pinecone", "begun": "2026-11-23T20:00:00Z"}
-    (folder / "1f0c9a3e.json").write_bytes(orjson.dumps({**run, "address": mine.address}))
+    remember("1f0c9a3e", mine.address)
 
     answer = vecfleet("certify", "--clean")
 
     assert answer.code == 3 and "does not bear the tag" in answer.err
     assert "scratch-1f0c9a3e-vectors" in names(mine)
     # And a run at another address is not taken for one of here
-    (folder / "1f0c9a3e.json").write_bytes(orjson.dumps({**run, "address": "https://api.pinecone.io"}))
+    remember("1f0c9a3e", "https://api.pinecone.io")
     elsewhere = vecfleet("certify", "--clean")
     assert elsewhere.code == 2 and "set PINECONE_CONTROLLER_HOST to https://api.pinecone.io" in elsewhere.err
+
+
+def test_a_run_that_cannot_be_cleaned_up_holds_no_other_up(vecfleet: Vecfleet, mine: Brain) -> None:
+    remember("00000001", "https://api.pinecone.io")
+    remember("00000002", mine.address)
+    remember("00000003", mine.address, account="pinecone@gone")
+    mine.create("scratch-00000002-vectors")
+
+    answer = vecfleet("certify", "--clean")
+
+    assert answer.code == 3
+    assert "there is no account 'pinecone@gone'" in answer.err and "set PINECONE_CONTROLLER_HOST to" in answer.err
+    # (One without its tag stays as well.)
+    assert "does not bear the tag" in answer.err
+    assert kept() == ["00000001", "00000002", "00000003"]
+    # And what has nothing left is forgotten
+    mine.drop("scratch-00000002-vectors")
+    vecfleet("certify", "--clean")
+    assert kept() == ["00000001", "00000003"]
+
+
+def of_project(project: str) -> dict[str, object]:
+    """Return the description of an index of a project, as the service tells it."""
+    return {
+        "name": "brain",
+        "status": {"ready": True, "state": "Ready"},
+        "schema": {"fields": {"_values": {"type": "dense_vector", "dimension": 2, "metric": "cosine"}}},
+        "deployment": {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"},
+        "deletion_protection": "disabled",
+        "host": f"brain-{project}.svc.aped-4627-b74a.pinecone.io",
+    }
+
+
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [
+        ([of_project("ours1")], "in the project 'theirs1', and the key that is set now is of the project 'ours1'"),
+        ([], "in the project 'theirs1', and the key that is set now is another one"),
+    ],
+    ids=["another project", "nobody knows which project"],
+)
+def test_a_run_whose_indexes_are_in_another_project_is_remembered(
+    vecfleet: Vecfleet, monkeypatch: pytest.MonkeyPatch, there: list[dict[str, object]], says: str
+) -> None:
+    # Given a key of another project than the one in which a run left its indexes
+    def answer(asked: Asked) -> Answer:
+        return Answer(200, {"indexes": there}) if asked.path == "/indexes" else Answer(404, {"error": {}})
+
+    with Answering(answer) as server:
+        monkeypatch.setenv("PINECONE_CONTROLLER_HOST", server.address)
+        remember("1f0c9a3e", server.address, "their key", project="theirs1")
+
+        cleaned = vecfleet("certify", "--clean")
+
+        # Then the run stays on record, and the answer says where its indexes are
+        assert cleaned.code == 3 and says in cleaned.err, cleaned
+        assert "next: set the key of that project" in cleaned.err and "1f0c9a3e.json" in cleaned.err
+        assert kept() == ["1f0c9a3e"]
+        # And with the key of that project it is known that nothing is left
+        monkeypatch.setenv("PINECONE_API_KEY", "their key")
+        assert vecfleet("certify", "--clean").code == 0
+        assert kept() == []
+    assert {asked.method for asked in server.asked} == {"GET"}
 
 
 @pytest.mark.parametrize(
@@ -180,15 +275,7 @@ def test_without_a_key_nothing_is_sent(vecfleet: Vecfleet, mine: Brain, monkeypa
 
 def test_the_key_of_another_project_creates_nothing(vecfleet: Vecfleet, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given settings that name our project, and a key of another
-    index = {
-        "name": "brain",
-        "status": {"ready": True, "state": "Ready"},
-        "schema": {"fields": {"_values": {"type": "dense_vector", "dimension": 2, "metric": "cosine"}}},
-        "deployment": {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"},
-        "deletion_protection": "disabled",
-        "host": "brain-theirs1.svc.aped-4627-b74a.pinecone.io",
-    }
-    with Answering(lambda _: Answer(200, {"indexes": [index]})) as server:
+    with Answering(lambda _: Answer(200, {"indexes": [of_project("theirs1")]})) as server:
         monkeypatch.setenv("PINECONE_CONTROLLER_HOST", server.address)
         monkeypatch.setenv("PINECONE_PROJECT", "ours1")
 

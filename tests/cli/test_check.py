@@ -1,6 +1,5 @@
 """`vecfleet check`: two places compared where neither Postgres nor Redis is, and nothing written to either."""
 
-import io
 import os
 import signal
 import subprocess
@@ -9,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from terminal import DIMENSION, Brain, Vecfleet
+from terminal import DIMENSION, Brain, Vecfleet, sit_down
 
 from orchestrator.cli.watching import INTERRUPTED
 from tests.vectors import vector_database
@@ -31,16 +30,14 @@ def vecfleet(
     """A terminal that knows an emulator and a folder, and nothing else."""
     for name in ("DATABASE_URL", "REDIS_URL", "PGVECTOR_URL"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in {
+    environment = {
         "PINECONE_API_KEY": "any",
         "PINECONE_CONTROLLER_HOST": emulator,
         "VECFLEET_ROOT": str(tmp_path),
         "VECFLEET_HOME": str(tmp_path / "home"),
         "WORKER_THREADS": "2",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    }
+    sit_down(monkeypatch, tmp_path, environment)
     return Vecfleet(capsys)
 
 
