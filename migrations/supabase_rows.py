@@ -14,10 +14,10 @@ from supabase import Client, ClientOptions, PostgrestAPIError, SupabaseException
 
 from migrations.answers import SourceRow, TwinRow
 from vecfleet.errors import BadInput, Unreachable
+from vecfleet.portions import portions
 from vecfleet.settings import Settings
 
-Rows = Mapping[str, Mapping[str, Any]]
-"""Rows by their ids."""
+Row = Mapping[str, Any]
 
 PAGE_ROWS = 1_000
 ROUNDS = 3
@@ -46,28 +46,13 @@ def read(settings: Settings) -> tuple[list[TwinRow], list[SourceRow]]:
 
 def find(
     tables: SyncPostgrestClient, table: str, id_column: str, columns: Collection[str], ids: Collection[str]
-) -> Rows:
-    """Return the rows with these ids. Raises BadInput (key, table, columns) or Unreachable."""
+) -> Iterator[tuple[str, Row]]:
+    """Yield the rows with these ids, each with its id. Raises BadInput (key, table, columns) or Unreachable."""
     wanted = tuple(dict.fromkeys((id_column, *columns)))
-    return {
-        str(row[id_column]): row
-        for some in _questions(sorted(ids))
-        for row in _rows_of(tables, table, id_column, wanted, some)
-    }
-
-
-def _questions(ids: Sequence[str]) -> Iterator[list[str]]:
-    some: list[str] = []
-    size = 0
-    for record_id in ids:
-        length = len(quote(record_id))
-        if some and (len(some) >= _IDS or size + length > _CHARACTERS):
-            yield some
-            some, size = [], 0
-        some.append(record_id)
-        size += length
-    if some:
-        yield some
+    lengths = {record_id: len(quote(record_id)) for record_id in sorted(ids)}
+    for some in portions(lengths, _IDS, _CHARACTERS):
+        for row in _rows_of(tables, table, id_column, wanted, some):
+            yield str(row[id_column]), row
 
 
 def _rows_of(

@@ -5,7 +5,7 @@ changed meanwhile by its application: its text is read again whenever its record
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -133,13 +133,7 @@ class _Table:
         array = sa.cast(wanted, sa.ARRAY(_Named(self._type)))
         named = sa.cast(known, sa.Text).label("_id")
         answers = self._ask(sa.select(named, *self._table.c).where(known == sa.any_(array)))
-        rows = {row._id: dict(row._mapping) for row in answers}
-        if len(rows) != len(answers):  # which of them would be read could change from one reading to the next
-            raise NeedsOperator(
-                f"{self._ref.name} has more than one row for some ids, and a record has one text",
-                next_step=f"leave one row for each {self._ref.id}; or name a view that has one",
-            )
-        return rows
+        return _by_id(self._ref, ((row._id, dict(row._mapping)) for row in answers))
 
     @cached_property
     def _type(self) -> str:
@@ -185,15 +179,31 @@ class _Rest:
                 next_step="set both where you plan and where workers run",
             )
         schema, _, self._table = (ref.table or "").rpartition(".")
-        self._id, self._columns = ref.id, columns
+        self._ref, self._columns = ref, columns
         self._tables = supabase_rows.open_client(settings, schema or "public").postgrest
         self._find = supabase_rows.find
 
     def find(self, ids: Collection[str]) -> Mapping[str, Row]:
         try:
-            return self._find(self._tables, self._table, self._id, self._columns, ids)
+            return _by_id(self._ref, self._find(self._tables, self._table, self._ref.id, self._columns, ids))
         except BadInput as error:
             raise NeedsOperator(error.message, next_step=error.next_step) from error
+
+
+def _by_id(ref: TextsRef, rows: Iterable[tuple[str, Row]]) -> Mapping[str, Row]:
+    """Return the rows of a table by their ids. Raises NeedsOperator for an id with two.
+
+    Which of the two would be read could change from one reading to the next.
+    """
+    found: dict[str, Row] = {}
+    for record_id, row in rows:
+        if record_id in found:
+            raise NeedsOperator(
+                f"{ref.name} has more than one row for some ids, and a record has one text",
+                next_step=f"leave one row for each {ref.id}; or name a view that has one",
+            )
+        found[record_id] = row
+    return found
 
 
 class _Named(sa.types.UserDefinedType[Any]):

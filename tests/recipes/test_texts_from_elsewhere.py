@@ -123,15 +123,27 @@ def test_rows_of_a_table_are_found_by_ids_of_its_own_type(
     }
 
 
+TWICE = [{"id": "a", "text": "one"}, {"id": "b", "text": "two"}, {"id": "b", "text": "three"}]
+
+
+def assert_b_is_given_neither_text(settings: Settings, embedding: Embedding) -> None:
+    assert read(settings, embedding, "a") == {"a": "one"}
+    with pytest.raises(NeedsOperator, match=r"the table chunks.* has more than one row for some ids") as refused:
+        read(settings, embedding, "a", "b")
+    assert refused.value.next_step == "leave one row for each id; or name a view that has one"
+
+
 def test_a_record_with_more_than_one_row_is_given_neither_text(empty_database_url: str) -> None:
     settings = Settings(texts_database_url=empty_database_url)  # type: ignore[arg-type]
-    rows = "('a', 'one'), ('b', 'two'), ('b', 'three')"
+    rows = ", ".join(f"('{row['id']}', '{row['text']}')" for row in TWICE)
     _execute(settings, "CREATE TABLE chunks (id text, text text)", f"INSERT INTO chunks VALUES {rows}")
-    embedding = asked(settings, "postgres:chunks", "{text}")
-    assert read(settings, embedding, "a") == {"a": "one"}
-    with pytest.raises(NeedsOperator, match="the table chunks has more than one row for some ids") as refused:
-        read(settings, embedding, "a", "b")
-    assert refused.value.next_step
+    assert_b_is_given_neither_text(settings, asked(settings, "postgres:chunks", "{text}"))
+
+
+def test_a_record_with_more_than_one_row_in_supabase_is_given_neither_text() -> None:
+    with postgrest_server.serving({"chunks": TWICE}) as project:
+        settings = _project(project)
+        assert_b_is_given_neither_text(settings, asked(settings, "supabase:chunks", "{text}"))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from vecfleet.embedders.models import EmbeddingModel
 from vecfleet.model_cards import ModelCard, Purpose
+from vecfleet.portions import portions
 
 K = TypeVar("K")
 
@@ -69,16 +70,7 @@ def cache_key(card: ModelCard, purpose: Purpose, text: str, *, cut: bool) -> byt
 
 def requests_of(card: ModelCard, tokens: Mapping[K, int]) -> Iterator[list[K]]:
     """Yield keys of texts in requests within the card's limits; `tokens` counts the text of each."""
-    request: list[K] = []
-    size = 0
-    for key, count in tokens.items():
-        if request and (len(request) >= card.texts_per_request or size + count > _room(card)):
-            yield request
-            request, size = [], 0
-        request.append(key)
-        size += count
-    if request:
-        yield request
+    return portions(tokens, card.texts_per_request, _room(card))
 
 
 def _room(card: ModelCard) -> float:
