@@ -40,6 +40,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+_LONGEST_HINT_S = 86_400.0
+
 
 class Objection(str):
     """A reason why an act may not be done, as a sentence for people; its `code` is for programs and tests."""
@@ -152,12 +154,15 @@ class StoreError(VecfleetError):
 
 
 class Transient(StoreError):
-    """The vector store could not answer just now."""
+    """The vector store could not answer just now.
+
+    `retry_after`: the seconds that it asks to wait, a day at the most. Whoever waited as long looks whether it is well.
+    """
 
     def __init__(
         self, message: str | None = None, *, next_step: str | None = None, retry_after: float | None = None
     ) -> None:
-        self.retry_after = retry_after
+        self.retry_after = None if retry_after is None else min(retry_after, _LONGEST_HINT_S)
         super().__init__(message, next_step=next_step)
 
 

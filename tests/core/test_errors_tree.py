@@ -24,7 +24,7 @@ from vecfleet.errors import (
     VecfleetError,
     WrongDimension,
 )
-from vecfleet.stores.pinecone.errors import BY_CLASS, BY_STATUS, translated, understood
+from vecfleet.stores.pinecone.errors import BY_CLASS, BY_STATUS, require_ok, translated, understood
 
 OURS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, VecfleetError)]
 
@@ -114,6 +114,13 @@ def test_the_wait_that_the_service_asks_for_is_kept() -> None:
 
     assert isinstance(error, Transient)
     assert error.retry_after == 2.5
+
+
+@pytest.mark.parametrize("told", ["9" * 400, "31536000"], ids=["no number at all", "a year"])
+def test_no_service_makes_anybody_wait_longer_than_a_day(told: str) -> None:
+    with pytest.raises(RateLimited) as limited:
+        require_ok(httpx.Response(429, headers={"retry-after": told}), "list")
+    assert limited.value.retry_after == 86_400
 
 
 def test_what_only_a_person_can_change_comes_with_the_next_step() -> None:

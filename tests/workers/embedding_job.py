@@ -110,6 +110,24 @@ def open_embedding(
     return One(table, WorkerProcess(fleet), store.open(target))
 
 
+def open_texts(
+    ending: ExitStack,
+    database_url: str,
+    redis_url: str,
+    root: Path,
+    texts: list[str],
+    service: EmbeddingService,
+    **options: Any,
+) -> One:
+    """A job of a record for each text, by the model of this service, whose bill begins with the job."""
+    records = [old(f"r{number:02}", text=text) for number, text in enumerate(texts)]
+    one = open_embedding(ending, database_url, redis_url, root, records, service=service, **options)
+    service.billed.clear()
+    service.requests.clear()
+    service.tokens = 0
+    return one
+
+
 def held(one: One) -> dict[str, Record]:
     """Return what the target holds."""
     assert isinstance(one.index, MemoryIndex)

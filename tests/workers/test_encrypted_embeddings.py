@@ -3,17 +3,18 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from embedding_job import held, old, open_embedding
+from embedding_job import held, open_texts
 from embedding_service import EmbeddingService, serving
 from in_one_process import One
 from kept_embeddings import expected, wanted
 from pydantic import SecretStr
 
 from migrations.sealing import key_name
-from orchestrator.core.states import JobState
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import tables as t
 from orchestrator.services import acts
 from orchestrator.services.erase import JobTableBooks
@@ -36,17 +37,10 @@ def service() -> Iterator[EmbeddingService]:
 @pytest.fixture
 def open_job(service: EmbeddingService, database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Open]:
     """A job of twelve records with as many texts, whose vectors are kept encrypted."""
-    records = [old(f"r{number:02}", text=text) for number, text in enumerate(TEXTS)]
     with ExitStack() as ending:
-
-        def open_job(namespace: str = "s") -> One:
-            one = open_embedding(
-                ending, database_url, redis_url, tmp_path, records, service=service, namespace=namespace, cache_key=KEY
-            )
-            service.billed.clear()
-            return one
-
-        yield open_job
+        yield lambda **options: open_texts(
+            ending, database_url, redis_url, tmp_path, TEXTS, service, cache_key=KEY, **options
+        )
 
 
 def kept(one: One) -> dict[bytes, bytes]:
@@ -65,6 +59,7 @@ def repair(one: One) -> None:
     changed = held(one)["r03"]
     one.index.upsert("s", [Record("r03", changed.values[::-1], metadata=changed.metadata)])
     acts.verify(one.table.database, one.table.job_id, "ana")
+    one.until(JobState.COPIED)
     one.until(JobState.VERIFIED, JobState.PAUSED)
 
 
@@ -89,6 +84,32 @@ def test_neither_a_vector_nor_the_digest_of_a_text_is_in_the_database_and_no_tex
     assert one.table.job.state is JobState.VERIFIED
     assert held(one)["r03"].values == vectors[3]
     assert service.billed == dict.fromkeys(TEXTS, 1)
+
+
+def test_a_repair_opens_what_is_kept_and_so_neither_reads_the_target_for_it_nor_asks_a_model_that_drifts(
+    open_job: Open, service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a copy by a model that would give other last bits by now
+    service.drifts = True
+    one = open_job()
+    one.until(JobState.VERIFIED)
+    before = held(one)
+    # When a record is repaired
+    fetched, fetch = set[str](), type(one.index).fetch
+
+    def note(index: Any, namespace: str, ids: list[str]) -> Any:
+        copying = any(row.state == BatchState.LEASED for row in one.table.rows(BatchKind.COPY))
+        fetched.update(ids if copying and index.info.name == "brain-small" else ())
+        return fetch(index, namespace, ids)
+
+    monkeypatch.setattr(type(one.index), "fetch", note)
+    repair(one)
+    # Then it has the vector that was kept, nothing else was written, and no text was paid for again
+    assert one.table.job.state is JobState.VERIFIED, one.table.job.reason
+    assert one.table.job.repairs == 1 and held(one) == before
+    assert service.billed == dict.fromkeys(TEXTS, 1)
+    # And the target was read for no other record
+    assert fetched == {"r03"}
 
 
 @pytest.mark.parametrize("keys", [None, NEW_KEY], ids=["no key", "another key"])
@@ -121,7 +142,7 @@ def test_what_somebody_changed_in_the_database_is_not_taken_for_a_vector(open_jo
 
 
 def test_the_encrypted_vectors_of_an_erased_tenants_texts_are_deleted(open_job: Open, tmp_path: Path) -> None:
-    one = open_job("creator_ana_twin_coach")
+    one = open_job(namespace="creator_ana_twin_coach")
     one.until(JobState.VERIFIED)
     assert len(kept(one)) == 12
     books = JobTableBooks(
