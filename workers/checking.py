@@ -146,7 +146,7 @@ def _differing(work: Work, placed: Placed, there: Record, recorded: int | None) 
     No text is embedded in order to name a part: where the plan makes the vector anew, it is the vector if all else is
     equal and the record is not the recorded one.
     """
-    anew = work.job.plan.policies.embedding is not None and not work.leaves_embedding
+    anew = work.embeds
     made = replace(placed.record, values=there.values) if anew else placed.record
     parts = differing_parts(work.target.index.normalise(made), there)
     return parts or (("values",) if anew and manifests.short(record_digest(there)) != recorded else ())

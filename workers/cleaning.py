@@ -310,8 +310,19 @@ def _prove(work: Work) -> _ProvenBatch:
         raise NotProven(
             f"{len(compared.different)} records of {work.move.source} are not equal at their target"
             + (", and the source is not what was copied either" if compared.changed else "")
+            + _of_a_model(work)
         )
     return _ProvenBatch(records, caps.missing_if_few(work, compared.missing), compared.changed)
+
+
+def _of_a_model(work: Work) -> str:
+    """Say what else may be the reason where a model was asked for the vectors, and how a person goes on then."""
+    if not work.embeds or not any(target.is_authoritative for target in work.copy_targets):
+        return ""
+    return (
+        "; if nobody changed the source, its model gives other vectors for the same texts by now, and the copied ones "
+        f"are nowhere any more: `vecfleet finish {work.job.id}` leaves both sides as they are"
+    )
 
 
 @dataclass

@@ -5,7 +5,7 @@ target holds as the copy recorded it, so a record has the same digest on every r
 is not asked for again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from migrations.embedding import Embedding, NoText
 from migrations.plan import Policies
@@ -116,7 +116,8 @@ def _require_not_erased(work: Work, subjects: frozenset[str]) -> None:
 def place_unproven(work: Work, records: Mapping[str, Record]) -> tuple[dict[str, Placed], list[ParkedRecord]]:
     """Place the records, leaving out those that their targets hold with the vectors on record for the same texts.
 
-    These are proven without the model: so a text whose vector left the cache since is not paid for again.
+    These are proven without the model: so a text whose vector left the cache since is not paid for again. Nor is that
+    of a record which changed at its target, but for the vector that was copied.
     """
     policies = work.job.plan.policies
     embedding = policies.embedding
@@ -125,8 +126,13 @@ def place_unproven(work: Work, records: Mapping[str, Record]) -> tuple[dict[str,
     every = texts_of(embedding, work.texts, list(records.values()))
     texts = {record_id for record_id, text in zip(records, every, strict=True) if isinstance(text, str)}
     placed, _ = place_all(work.placer, {record_id: records[record_id] for record_id in texts})
-    proven = _as_recorded(work, list(placed.values()), {})
-    return place(work, {record_id: record for record_id, record in records.items() if record_id not in proven})
+    held = list(_held_as_recorded(work, list(placed.values())))
+    known = {copied.source_id for copied, _ in held}
+    unproven, parked = place(
+        work, {record_id: record for record_id, record in records.items() if record_id not in known}
+    )
+    changed = {copied.source_id: copied for copied, there in held if copied.digest != record_digest(there)}
+    return unproven | changed, parked
 
 
 def _as_recorded(work: Work, placed: Sequence[Placed], kept: Mapping[str, bytes]) -> dict[str, Placed]:
@@ -134,31 +140,37 @@ def _as_recorded(work: Work, placed: Sequence[Placed], kept: Mapping[str, bytes]
 
     Everything else of a record must be what the source makes now: also the metadata, of which the text is made.
     """
-    same: dict[str, Placed] = {}
+    recorded = {target.namespace: work.recorded(target.id) for target in work.copy_targets}
+    of_the_cache = [
+        work.placer.with_values(placement, kept[placement.source_id])
+        for placement in placed
+        if placement.source_id in kept
+    ]
+    same = {copied.source_id: copied for copied in of_the_cache if _is_recorded(copied, recorded)}
+    unknown = [placement for placement in placed if placement.source_id not in same]
+    return same | {copied.source_id: copied for copied, _ in _held_as_recorded(work, unknown)}
+
+
+def _held_as_recorded(work: Work, placed: Sequence[Placed]) -> Iterator[tuple[Placed, Record]]:
+    """Yield those of which the target holds the vector that the copy recorded, each with the record there.
+
+    Of that record all but the vector may have changed since: what the copy recorded shows what the vector was of.
+    """
     for target in work.copy_targets:
-        recorded = work.recorded(target.id)
-        group = [placement for placement in placed if placement.target == target.namespace]
-        group = [placement for placement in group if placement.source_id in recorded]
-        of_the_cache = [
-            work.placer.with_values(placement, kept[placement.source_id])
-            for placement in group
-            if placement.source_id in kept
-        ]
-        same |= {copied.source_id: copied for copied in of_the_cache if _is_recorded(copied, recorded)}
-        unknown = [placement for placement in group if placement.source_id not in same]
-        held = work.target.fetch(target.namespace, [placement.record.id for placement in unknown]) if unknown else {}
-        for placement in unknown:
+        recorded = {target.namespace: work.recorded(target.id)}
+        group = [placement for placement in placed if placement.source_id in recorded.get(placement.target, ())]
+        held = work.target.fetch(target.namespace, [placement.record.id for placement in group]) if group else {}
+        for placement in group:
             there = held.get(placement.record.id)
-            if there is None:
-                continue
-            copied = work.placer.with_values(placement, there.values)
-            if copied.digest == record_digest(there) and _is_recorded(copied, recorded):
-                same[copied.source_id] = copied
-    return same
+            if there is not None:
+                copied = work.placer.with_values(placement, there.values)
+                if _is_recorded(copied, recorded):
+                    yield copied, there
 
 
-def _is_recorded(placement: Placed, recorded: Mapping[str, int]) -> bool:
-    return manifests.short(placement.digest) == recorded.get(placement.source_id)
+def _is_recorded(placement: Placed, recorded: Mapping[str, Mapping[str, int]]) -> bool:
+    at_target = recorded.get(placement.target, {})
+    return manifests.short(placement.digest) == at_target.get(placement.source_id)
 
 
 def _is_same_text(work: Work, embedding: Embedding) -> bool:

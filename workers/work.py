@@ -67,6 +67,11 @@ class Work:
         return embedding is not None and embedding.integrated
 
     @property
+    def embeds(self) -> bool:
+        """Say whether the plan makes vectors anew, by a model that the workers ask."""
+        return self.job.plan.policies.embedding is not None and not self.leaves_embedding
+
+    @property
     def lease(self) -> Lease:
         return self.held.lease
 

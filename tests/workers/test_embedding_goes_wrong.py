@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from embedding_job import held, old, open_embedding
+from embedding_job import held, old, open_texts
 from embedding_service import EmbeddingService, Fault, refusal, rows, serving
 from in_one_process import One
 from kept_embeddings import costs, expected
@@ -43,17 +43,8 @@ def service() -> Iterator[EmbeddingService]:
 @pytest.fixture
 def open_job(service: EmbeddingService, database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Open]:
     """A job of 23 records with as many texts, in three batches."""
-    records = [old(f"r{number:02}", text=text) for number, text in enumerate(TEXTS)]
     with ExitStack() as ending:
-
-        def open_job(**options: Any) -> One:
-            one = open_embedding(ending, database_url, redis_url, tmp_path, records, service=service, **options)
-            service.billed.clear()
-            service.requests.clear()
-            service.tokens = 0
-            return one
-
-        yield open_job
+        yield lambda **options: open_texts(ending, database_url, redis_url, tmp_path, TEXTS, service, **options)
 
 
 def assert_whole(one: One, service: EmbeddingService) -> None:
@@ -293,3 +284,42 @@ def test_a_pass_does_not_read_the_targets_for_texts_whose_vectors_are_kept(
     one.until(JobState.COPIED)
     one.work_until(lambda: one.table.job.passes_ended >= 4)
     assert fetched == []
+
+
+@pytest.fixture
+def moved(open_job: Open, service: EmbeddingService) -> One:
+    """A copy whose vectors nobody keeps, and the model would not give again; its readers have moved."""
+    service.drifts = True
+    one = open_job(cache=False, cut_over="operator")
+    one.until(JobState.VERIFIED)
+    acts.cut_over(one.table.database, one.table.job_id, "ana", 100)
+    return one
+
+
+def test_a_clean_up_pays_for_no_text_of_a_record_that_an_application_changed_but_for_its_vector(
+    moved: One, service: EmbeddingService
+) -> None:
+    changed = held(moved)["r03"].with_metadata({"text": "by the application"})
+    moved.index.upsert("s", [changed])
+    acts.clean_up(moved.table.database, moved.table.job_id, "ana", by_ids=False)
+    moved.until(JobState.CLEANED, JobState.NEEDS_ATTENTION)
+    assert moved.table.job.state is JobState.CLEANED, moved.table.job.reason
+    assert held(moved)["r03"] == changed
+    assert service.billed == dict.fromkeys(TEXTS, 1)
+
+
+def test_a_clean_up_that_cannot_be_proven_any_more_says_how_a_person_goes_on(moved: One) -> None:
+    # Given a record that an application deleted where its readers are, and with it the vector of its copy
+    moved.index.delete("s", ["r03"])
+    acts.clean_up(moved.table.database, moved.table.job_id, "ana", by_ids=False)
+    # When the source is to be deleted, nobody can tell whether it is what was copied
+    moved.until(JobState.NEEDS_ATTENTION)
+    (reason,) = {row.error_text for row in moved.table.rows() if row.state == BatchState.PARKED}
+    assert "1 records of s are not equal at their target" in reason
+    # Then the reason names what a person may do, which leaves every record where it is
+    job_id = moved.table.job_id
+    assert f"`vecfleet finish {job_id}` leaves both sides as they are" in reason
+    acts.finish(moved.table.database, job_id, "ana")
+    assert moved.table.job.state is JobState.FINISHED
+    source = moved.process.index("memory", moved.table.job.source)
+    assert len(source.list_ids("s").ids) == len(TEXTS)
