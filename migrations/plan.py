@@ -223,7 +223,7 @@ class Monthly(_Part):
 class TextCost(_Part):
     """The expected cost of embedding: `distinct` texts are billed, with so many tokens.
 
-    `counted`: by the model's own tokenizer; else the tokens are a bound from above.
+    `counted`: by the model's own tokenizer; else the tokens are guessed from the bytes of the texts.
     """
 
     texts: int

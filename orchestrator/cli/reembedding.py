@@ -103,7 +103,8 @@ def reembed(
             "requests_per_minute": requests_per_minute,
             "tokens_per_minute": tokens_per_minute,
         }
-        card = look_up(model, settings, dimension)
+        listed = look_up(model, settings, dimension)
+        card = listed.model_copy(update={name: value for name, value in told.items() if value is not None})
         if integrated and card.provider != "pinecone":
             raise BadInput(
                 f"{card.name} is no model that Pinecone hosts: no index embeds by it itself",
@@ -112,9 +113,14 @@ def reembed(
         opened = open_model(card, settings)
         if too_long == "cut" and not opened.cuts:
             raise BadInput(f"{card.name} cannot cut a text", next_step="leave --too-long out: such texts are parked")
+        if dollars_cap is not None and not (card.dollars_per_million_tokens or card.is_local):
+            raise BadInput(
+                f"the price of {card.name} is not known here, so --dollars-cap would never pause the job",
+                next_step="name it with --price, in dollars for a million tokens",
+            )
         rows = rows_of(settings, text_from, text_id)
         embedding = Embedding(
-            card=card.model_copy(update={name: value for name, value in told.items() if value is not None}),
+            card=card,
             old=look_up(old_model, settings, store.describe(from_index).dimension) if old_model else None,
             text=template,
             rows=rows,

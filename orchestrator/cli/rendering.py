@@ -15,6 +15,7 @@ from orchestrator.core.wording import a_month, counted, creation, duration, in_n
 from orchestrator.ledger.deletions import DeletionEvidence
 from orchestrator.ledger.embeddings import Spent as TextsSpent
 from orchestrator.services.report import QUERY_TEST, Report, namespaces_after, way_back
+from vecfleet.embedders.services import PRICES_OF, SERVICES
 from vecfleet.names import Tenant
 from vecfleet.stores.base import IndexInfo
 
@@ -200,9 +201,24 @@ def estimate(found: Plan) -> None:
     if (texts := total.embedding) is not None:
         say(
             f"embedding: about {texts.distinct:,} different texts of {texts.texts:,} · "
-            f"{'' if texts.counted else 'at most '}{texts.tokens:,} tokens · ${texts.dollars:,.4f} · "
+            f"{'' if texts.counted else 'about '}{texts.tokens:,} tokens · ${texts.dollars:,.4f}{_by(found)} · "
             f"{duration(texts.seconds)} at the model's limits"
         )
+
+
+def _by(found: Plan) -> str:
+    """Say where the price of the texts comes from, unless a person named it or there is none."""
+    embedding = found.policies.embedding
+    if embedding is None or embedding.card.is_local:
+        return ""
+    card = embedding.card
+    if not card.dollars_per_million_tokens:
+        return " by no price, because none is known (--price names one)"
+    service = SERVICES.get(card.provider)
+    listed = None if service is None else service.known(card.model, card.endpoint)
+    if listed is None or listed.limits["dollars_per_million_tokens"] != card.dollars_per_million_tokens:
+        return ""
+    return f" by the list price of {PRICES_OF} (--price names yours)"
 
 
 def deletions(found: Sequence[DeletionEvidence]) -> None:

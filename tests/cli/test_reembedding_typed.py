@@ -1,8 +1,10 @@
 """`plan reembed` as a person types it: shown with its model and cost, refused with what is wrong."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from embedding_service import EmbeddingService, serving
 from terminal import Brain, Vecfleet
 
 
@@ -47,6 +49,40 @@ def test_texts_of_a_file_are_found_by_the_ids_of_the_records(vecfleet: Vecfleet,
     assert "sampled records would be parked: t.jsonl has no row of its id" in made.out
     wrong = vecfleet(*words, "--text-id", "body")
     assert wrong.code == 2 and "in the column 'body' (--text-id)" in wrong.err
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddingService]:
+    """A service of one's own, whose models have no list price."""
+    with serving() as service:
+        monkeypatch.setenv("OPENAI_BASE_URL", service.url)
+        yield service
+
+
+def test_the_price_and_the_limits_that_are_typed_are_those_of_the_estimate(
+    vecfleet: Vecfleet, texts: Brain, service: EmbeddingService
+) -> None:
+    words = ("plan", "reembed", "brain", "mind", "--text-key", "text", "--model", "openai/a-model")
+    # When a price and a pace are typed
+    priced = vecfleet(*words, "--price", "1000000", "--requests-per-minute", "1", "--json").json["plan"]["estimate"]
+    # Then a token costs a dollar, and a request takes a minute
+    cost = priced["embedding"]
+    assert cost["dollars"] == pytest.approx(cost["tokens"], abs=1) and cost["tokens"] > 0
+    assert cost["seconds"] >= 60
+    # And where neither the service nor a person names one, the figure says so
+    free = vecfleet(*words, "--out", "free.yaml")
+    assert free.code == 0, free.err
+    assert "$0.0000 by no price, because none is known (--price names one)" in free.out
+
+
+def test_a_cap_on_dollars_is_refused_where_no_price_is_known(
+    vecfleet: Vecfleet, texts: Brain, service: EmbeddingService
+) -> None:
+    words = ("plan", "reembed", "brain", "mind", "--text-key", "text", "--model", "openai/a-model")
+    refused = vecfleet(*words, "--dollars-cap", "5")
+    assert refused.code == 2 and "the price of openai/a-model is not known" in refused.err
+    assert "next: name it with --price" in refused.err
+    assert vecfleet(*words, "--dollars-cap", "5", "--price", "0.02").code == 0
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,14 @@ def _read_cohere(body: Mapping[str, Any]) -> Said:
     return body["embeddings"]["float"], int(billed.get("input_tokens") or 0), ""
 
 
+PRICES_OF = "November 2026"
+"""When the prices below were looked up.
+
+Two sources or more agree about each of OpenAI's and Voyage's, and about Cohere's embed-v4.0: the vendors' pages as they
+are stored publicly, gateways that resell the models, and price tables of others. About Cohere's v3 models the tables
+have 0.10, and the vendor's page names no price for a token any more.
+"""
+
 # Texts of a request. OpenAI takes 2,048 and Voyage 1,000: with fewer an answer is a few MB, and a lost one is cheap.
 _TEXTS, _COHERE_TEXTS = 256, 96
 
