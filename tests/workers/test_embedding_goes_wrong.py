@@ -93,6 +93,23 @@ def test_a_model_that_a_person_must_put_right_pauses_the_job_which_then_pays_for
     assert_whole(one, service)
 
 
+def test_a_worker_whose_settings_lead_to_another_service_pauses_the_job_and_sends_it_no_text(
+    open_job: Open, service: EmbeddingService
+) -> None:
+    one = open_job()
+    settings = one.process.settings
+    with serving() as other:
+        one.process.settings = settings.model_copy(update={"openai_base_url": other.url})
+        one.until(JobState.PAUSED)
+        assert not (other.requests or service.requests or held(one))
+    reason = one.table.job.reason or ""
+    assert "OPENAI_BASE_URL leads to 127.0.0.1" in reason and "set OPENAI_BASE_URL as it was" in reason
+    # And a restart with the right address lets the job go on
+    one.process.settings = settings
+    go_on(one)
+    assert_whole(one, service)
+
+
 NOT_READABLE = rows(*[[float("nan")] * 8] * 10, model="a-model")
 TOO_FEW = rows([0.5] * 8, model="a-model")
 AILMENTS = [
