@@ -116,7 +116,7 @@ def _read_cohere(body: Mapping[str, Any]) -> Said:
 
 
 PRICES_OF = "November 2026"
-"""When the prices below were looked up.
+"""The month in which the prices below were looked up.
 
 Two sources or more agree about each of OpenAI's and Voyage's, and about Cohere's embed-v4.0: the vendors' pages as they
 are stored publicly, gateways that resell the models, and price tables of others. About Cohere's v3 models the tables
