@@ -3,10 +3,15 @@
 A server that sends or takes a byte now and then would keep a call alive for ever. A deletion that is still being sent
 would then land long after its lease. Here each wait gets what is left of the call's own time, and nothing is sent after
 it. The system looks up a host's name, with limits of its own; nothing was sent by then.
+
+A call's time begins when its caller looked whether it may leave (`ending_by`), not when it reaches the transport: a
+process may be frozen, or wait for a processor, at any line between the two.
 """
 
+import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from ssl import SSLContext
 from typing import Any, cast
 
@@ -16,8 +21,32 @@ import httpx
 from vecfleet import clock
 from vecfleet.errors import BadInput
 
-_call = threading.local()
-"""Until when this thread's call may last. A call, the reading of its answer included, is one thread's."""
+
+class _Call(threading.local):
+    """This thread's call. A call, the reading of its answer included, is one thread's."""
+
+    until = 0.0
+    """The end of the request that is sent."""
+    latest = math.inf
+    """The end that its caller set."""
+
+
+_call = _Call()
+
+
+@contextmanager
+def ending_by(until: float) -> Iterator[None]:
+    """Let no request of this thread leave after `until` (`clock.now()`), or last longer."""
+    _call.latest = until
+    try:
+        yield
+    finally:
+        _call.latest = math.inf
+
+
+def left_of(seconds: float) -> float:
+    """Return how much of `seconds` a request that begins now may last. Not above 0: it must not leave."""
+    return min(seconds, _call.latest - clock.now())
 
 
 class BoundedTransport(httpx.BaseTransport):
@@ -32,7 +61,7 @@ class BoundedTransport(httpx.BaseTransport):
         pool._network_backend = _Backend(pool._network_backend)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        _call.until = clock.now() + self._seconds
+        _call.until = clock.now() + left_of(self._seconds)
         return self._transport.handle_request(request)
 
     def close(self) -> None:
@@ -40,7 +69,7 @@ class BoundedTransport(httpx.BaseTransport):
 
 
 def _left(over: type[httpcore.TimeoutException]) -> float:
-    left = float(_call.until) - clock.now()
+    left = _call.until - clock.now()
     if left <= 0:
         raise over("the call's time is over")
     return left

@@ -1,6 +1,7 @@
 """Calls on behalf of one lease: paced, inside a deadline, and tried a few times.
 
-Each call first waits for a slot of the pace; then the lease must outlive the request's deadline.
+Each call first waits for a slot of the pace; then the lease must outlive the request's deadline, which is counted from
+that look: what is held up between the look and the network is not sent late.
 """
 
 import random
@@ -11,6 +12,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from orchestrator.telemetry import counters
 from orchestrator.telemetry.counters import Counters
+from vecfleet import clock
+from vecfleet.deadlines import ending_by
 from vecfleet.errors import RateLimited, StoreError, Transient
 from workers.leases import Held
 from workers.pace import Limit, NoSlotSoon, Pace
@@ -55,10 +58,12 @@ class Calls:
             turn = self._pace.take(limits, self._share, self.held.wait)
             if before is not None:
                 before()
+            looked_at = clock.now()
             self.held.require(self._deadline_s)
             operation = limits[0][0].name
             try:
-                answer = call()
+                with ending_by(looked_at + self._deadline_s):
+                    answer = call()
             except StoreError as error:
                 self._counted.note(counters.call(operation, type(error).__name__))
                 if isinstance(error, RateLimited):

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import grpc
 from google.protobuf.message import DecodeError
 
-from vecfleet.errors import StoreError, TooLarge
+from vecfleet.deadlines import left_of
+from vecfleet.errors import StoreError, TimedOut, TooLarge
 from vecfleet.records import Metadata, Record
 from vecfleet.stores import rules
 from vecfleet.stores.base import IndexInfo
@@ -115,10 +116,13 @@ class BytesLane:
 
     def _call(self, name: str, body: bytes, read: Callable[[bytes], Any], doing: str) -> tuple[Any, int]:
         """Return the answer and its size: a message counts its bytes by serializing itself again."""
+        left_s = left_of(self._deadline_s)
+        if left_s <= 0:
+            raise TimedOut(f"did not {doing}: the time of the call was over before it left")
         try:
             with self._channels.get().least_busy() as channel:
                 call = channel.unary_unary(_SERVICE + name)
-                answer = call(body, timeout=self._deadline_s, metadata=self._metadata)
+                answer = call(body, timeout=left_s, metadata=self._metadata)
             return read(answer), len(answer)
         except grpc.RpcError as error:
             raise _understood(error, doing) from error
