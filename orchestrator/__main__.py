@@ -1,6 +1,7 @@
 """`python -m orchestrator` is `vecfleet`."""
 
 import gc
+import os
 import sys
 
 # Loading makes 500,000 objects, hardly any of them garbage; by default Python searches after every 700 new objects.
@@ -13,6 +14,7 @@ def run() -> int:
     A short command spent a quarter of its time on the search for garbage, mostly at its end, when memory goes anyway.
     """
     gc.set_threshold(_OBJECTS_PER_SEARCH)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else it reads what every installed package offers
     from orchestrator.cli.app import main
 
     exit_code = main()

@@ -20,8 +20,6 @@ from vecfleet.errors import RateLimited, Transient
 T = TypeVar("T")
 
 ATTEMPTS = 6
-# A client's call takes at most its deadline and three repetitions with their waits. A longer call is given up.
-CALL_LASTS_DEADLINES = 5
 _LONGEST_WAIT_S = 60.0  # somebody waits: a service that asks for an hour is reported
 _TRANSIENT = retry_if_exception_type(Transient)
 _backoff = wait_exponential_jitter(multiplier=0.5, max=30.0)

@@ -14,6 +14,9 @@ from vecfleet.errors import BadInput
 
 HEARTBEATS_PER_LEASE = 3  # two may be lost before a lease ends
 
+# A client's call takes at most its deadline and three repetitions with their waits. A longer call is given up.
+CALL_LASTS_DEADLINES = 5
+
 # Bytes of one answer: nearly 1,000 records of 3,072 dimensions. And of the answers that all threads hold at once.
 FETCH_BYTES, ANSWERS_BYTES = 12_000_000, 96_000_000
 

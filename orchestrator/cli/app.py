@@ -14,7 +14,6 @@ import typer
 from orchestrator.cli.commands import COMMANDS, GROUPS, PROGRAM, build, listing
 from orchestrator.cli.output import NobodyAnswers, err, say_error
 from vecfleet.errors import VecfleetError
-from vecfleet.settings import Settings
 
 _USAGE = 2  # what was typed is no command line: the parser ends this itself, and has said why
 _BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -73,6 +72,8 @@ def _help_of(words: Sequence[str]) -> str:
 
 
 def _log(words: Sequence[str]) -> Path:
+    from vecfleet.settings import Settings  # takes half of the time in which a help is printed
+
     try:
         place = Settings.load().vecfleet_home / "logs" / "cli.log"
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,13 @@
-"""The commands, by section, and the module of each. Only the module of the command that was typed is loaded."""
+"""The commands, by section, and the module of each. A module is loaded when its command begins its work."""
 
-import ast
 from collections.abc import Mapping
-from importlib import import_module
 from itertools import chain
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from orchestrator.cli import signatures
 from orchestrator.cli.examples import epilog
 from vecfleet import __version__
 
@@ -196,13 +194,11 @@ def build(only: str | None = None) -> typer.Typer:
     groups: dict[str, typer.Typer] = {}
     for words, where in chosen.items():
         group, _, name = words.rpartition(" ")
-        module, _, function = where.partition(":")
         if group and group not in groups:
             groups[group] = typer.Typer(cls=InOneList, help=GROUPS[group], no_args_is_help=True)
             app.add_typer(groups[group], name=group)
         settings = _HANDS_ON if words == "emulator" else {"cls": OptionsInSections} if group == "plan" else {}
-        command = getattr(import_module(f"orchestrator.cli.{module}"), function)
-        (groups[group] if group else app).command(name, epilog=epilog(words), **settings)(command)
+        (groups[group] if group else app).command(name, epilog=epilog(words), **settings)(signatures.command(where))
     return app
 
 
@@ -216,19 +212,12 @@ def listing(group: str | None = None) -> typer.Typer:
         app.add_typer(within := typer.Typer(cls=InOneList, help=GROUPS[group], no_args_is_help=True), name=group)
         for words, where in COMMANDS.items():
             if words.startswith(f"{group} "):
-                within.command(words.removeprefix(f"{group} "), help=_docstring(where))(_only_listed)
+                within.command(words.removeprefix(f"{group} "), help=signatures.docstring(where))(_only_listed)
         return app
     for word in _first_words(COMMANDS):
-        sentence = GROUPS[word] if word in GROUPS else _docstring(COMMANDS[word])
+        sentence = GROUPS[word] if word in GROUPS else signatures.docstring(COMMANDS[word])
         app.command(word, help=sentence)(_only_listed)
     return app
-
-
-def _docstring(where: str) -> str:
-    module, _, function = where.partition(":")
-    source = (Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8")
-    functions = (part for part in ast.parse(source).body if isinstance(part, ast.FunctionDef) and part.name == function)
-    return ast.get_docstring(next(functions)) or ""
 
 
 def _only_listed() -> None:

@@ -12,7 +12,7 @@ from orchestrator.ledger import audit
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among_pairs
 from vecfleet.errors import NotFound, Refused
-from vecfleet.patience import CALL_LASTS_DEADLINES
+from vecfleet.settings import CALL_LASTS_DEADLINES
 
 _E, _B, _T, _J = t.erasure.c, t.batch.c, t.target.c, t.job.c
 FENCED = sa.select(_E.subject).where(

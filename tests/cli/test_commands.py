@@ -1,10 +1,13 @@
 """Each command says what it does, and docs/commands.md says the same."""
 
 import ast
+import inspect
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,8 @@ from reference import PLACE, commands, help_of, reference
 from typer.testing import CliRunner
 
 import orchestrator.cli
-from orchestrator.cli.commands import GROUPS, OPTIONS, SECTIONS, build, listing
+from orchestrator.cli import signatures, steering
+from orchestrator.cli.commands import COMMANDS, GROUPS, OPTIONS, SECTIONS, build, listing
 
 REPOSITORY = Path(orchestrator.cli.__path__[0]).parents[1]
 EXPECTED = {
@@ -126,35 +130,66 @@ def test_a_listing_that_loads_no_command_says_what_the_commands_do() -> None:
         assert read == loaded
 
 
-def test_a_command_of_a_group_loads_none_of_the_others() -> None:
-    """`vecfleet plan creators` took twice its time, because `plan reembed` loads NumPy and the vector store's SDK."""
-    probe = (
-        "import sys; from orchestrator.cli.app import main\n"
-        "main(['plan', 'creators', '--help'])\n"
-        "print([name for name in ('numpy', 'pinecone', 'orchestrator.cli.reembedding') if name in sys.modules])"
-    )
-    ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=REPOSITORY)
-    assert "Usage: vecfleet plan creators" in ran.stdout and ran.stdout.endswith("[]\n")
+_OF_WORK = (
+    "sqlalchemy",
+    "psycopg",
+    "pydantic_settings",
+    "celery",
+    "kombu",
+    "redis",
+    "pinecone",
+    "grpc",
+    "numpy",
+    "yaml",
+)
 
 
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["--help"], "Usage: vecfleet "),
-        (["plan", "--help"], "Usage: vecfleet plan "),
-        (["aply"], "No such command 'aply'"),
+        ("--help", "Usage: vecfleet "),
+        ("plan --help", "Usage: vecfleet plan "),
+        ("aply", "No such command 'aply'"),
+        ("check --help", "Usage: vecfleet check "),
+        ("plan creators --help", "Usage: vecfleet plan creators "),
+        ("status", "Missing argument 'JOB'"),
+        ("pause x", "'x' is no job"),
     ],
-    ids=["help", "of a group", "mistyped"],
 )
-def test_help_and_a_mistyped_word_load_no_command(typed: list[str], said: str) -> None:
+def test_help_and_errors_of_usage_load_nothing_of_the_work(typed: str, said: str) -> None:
+    """They took as long as the work, of which half a second was the loading of what was not used."""
     probe = (
         "import sys; from orchestrator.cli.app import main\n"
-        f"main({typed!r})\n"
-        "heavy = ('sqlalchemy', 'numpy', 'pinecone', 'orchestrator.cli.steering')\n"
-        "print([name for name in heavy if name in sys.modules])"
+        f"main({typed.split()!r})\n"
+        f"print([name for name in {_OF_WORK} if name in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert said in ran.stdout + ran.stderr and ran.stdout.endswith("[]\n")
+
+
+def test_what_a_command_asks_for_is_read_without_its_work_and_is_what_its_function_takes() -> None:
+    probe = (
+        "import sys; from orchestrator.cli.commands import build; build()\n"
+        f"print([name for name in (*{_OF_WORK}, 'orchestrator.ledger', 'migrations') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert ran.stdout == "[]\n"
+    for words, where in COMMANDS.items():
+        module, _, function = where.partition(":")
+        loaded, read = getattr(import_module(f"orchestrator.cli.{module}"), function), signatures.command(where)
+        assert _asked_by(read) == _asked_by(loaded), words
+        assert read.__doc__ == loaded.__doc__, words
+
+
+def _asked_by(command: Callable[..., None]) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", str(inspect.signature(command)))
+
+
+def test_a_choice_reaches_the_command_as_a_member_of_its_own_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[object]()
+    monkeypatch.setattr(steering, "retry", lambda **given: seen.append(given["what"]))
+    assert CliRunner().invoke(build("retry"), ["retry", "1", "parked"]).exit_code == 0
+    assert seen[0] is steering.What.PARKED
 
 
 # Verbs whose work needs no such library until it begins: who only asks the job table, or reads a plan, waits for none.

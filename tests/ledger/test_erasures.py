@@ -23,8 +23,7 @@ from orchestrator.services.erase import JobTableBooks
 from tests.ledger.stages import a_job, verified
 from vecfleet.digests import Tally
 from vecfleet.names import Tenant
-from vecfleet.patience import CALL_LASTS_DEADLINES
-from vecfleet.settings import Settings
+from vecfleet.settings import CALL_LASTS_DEADLINES, Settings
 from vecfleet.stores.parquet.folders import encoded_folder
 from vecfleet.tenancy.erasing import RESIDUAL
 from vecfleet.tenancy.fences import subject_of

@@ -24,9 +24,8 @@ from vecfleet.enriching import SOURCE, additions, restored
 from vecfleet.errors import Conflict, StoreError, Unreachable
 from vecfleet.names import Tenant
 from vecfleet.owners import Owner
-from vecfleet.patience import CALL_LASTS_DEADLINES
 from vecfleet.records import Record
-from vecfleet.settings import Settings
+from vecfleet.settings import CALL_LASTS_DEADLINES, Settings
 from vecfleet.stores.base import Index
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.serving import Before

@@ -20,9 +20,9 @@ from pinecone.models.vectors.search import SearchRecordsResponse
 
 from vecfleet.errors import BadRequest, TimedOut
 from vecfleet.names import canonical
-from vecfleet.patience import CALL_LASTS_DEADLINES, patiently, patiently_async
+from vecfleet.patience import patiently, patiently_async
 from vecfleet.records import Record
-from vecfleet.settings import Settings
+from vecfleet.settings import CALL_LASTS_DEADLINES, Settings
 from vecfleet.stores.base import IndexInfo, Limits
 from vecfleet.stores.documents import Layout
 from vecfleet.stores.pinecone import document_serving as documents
