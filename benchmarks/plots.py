@@ -17,16 +17,25 @@ ROW, HEADING, TOP = 22, 30, 48
 OTHERS = ("bare loop", "the lane", "seed 000", "SDK loop")
 _PEERS = r"(fleet|seed 000's loop|SDK loop, \w+), 3,072-d, answers at once"
 _SIZES = r"([\d,]+ namespaces)"
+_LOOPS = (
+    ("the fleet and its lane alone, 3,072-d", "overhead", r"(fleet|bare loop), 3,072-d.*"),
+    ("the fleet and other loops, 3,072-d", "peers", _PEERS),
+)
 
 # A picture's panels; a panel's groups, each with its heading, and by part and name the figures in it: what is matched
 # in brackets is a bar's label. All bars of a panel have one scale.
 Panels = Mapping[str, Sequence[tuple[str, str, str]]]
 PICTURES: Mapping[str, Panels] = {
+    "in-short": {
+        "records a second": _LOOPS,
+        "plan to verdict, ms a namespace": (
+            ("namespaces of 100 records", "scale", f"plan, copy and verify, {_SIZES}"),
+        ),
+    },
     "records": {
         "records a second": (
             ("the fleet, by what is copied", "copy", r"copy, (.+)"),
-            ("the fleet and its lane alone, 3,072-d", "overhead", r"(fleet|bare loop), 3,072-d.*"),
-            ("the fleet and other loops, 3,072-d", "peers", _PEERS),
+            *_LOOPS,
         ),
         "CPU of what copies, ms a record": (
             ("the fleet, by what is copied", "copy", r"CPU of workers, copy, (.+)"),

@@ -68,6 +68,24 @@ def test_a_table_holds_the_figures_of_its_part_and_how_they_were_taken() -> None
     assert filled(told, run) == told
 
 
+def test_the_opening_sentences_tell_the_run_and_one_that_was_not_measured_stays() -> None:
+    # Given a page whose opening is of an older run, and a run of one part alone
+    page = "# Performance\n\n<!-- in short -->\n\n- one\n- two\n- three\n- four\n- five\n\n<!-- end -->\nafter\n"
+    names = ["plan, copy and verify, 1,200 namespaces", "plan, copy and verify, 100 namespaces"]
+    run = {"measures": [measure("scale", name, value) for name, value in zip(names, (17.5, 41.0), strict=True)]}
+    # When the run is put into it
+    told = filled(page, run)
+    # Then its sentence tells the figures, and the others stand
+    assert "takes 17.5 ms from its plan to its verdict where there are 1,200, and 41 ms where there are 100." in told
+    assert [line for line in told.splitlines() if line.startswith("- ") and len(line) < 10] == [
+        "- one",
+        "- two",
+        "- three",
+        "- five",
+    ]
+    assert filled(told, run) == told and told.endswith("\n\n<!-- end -->\nafter\n")
+
+
 def drawn(name: str, run: list[dict[str, Any]]) -> ElementTree.Element:
     svg = picture("a run", PICTURES[name], run)
     assert svg is not None
