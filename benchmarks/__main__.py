@@ -13,6 +13,7 @@ from benchmarks.runner import parser, report
 # In this order; each is a module with a `measure(quick)`, and a command of its own.
 PARTS = (
     "main_job",
+    "start",
     "copy",
     "overhead",
     "limits",

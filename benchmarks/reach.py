@@ -40,6 +40,7 @@ REACHES: dict[str, Reach] = {
     "job table after purge": Reach(5.0),
     "status, service": Reach(200.0),  # ms
     "status, command line": Reach(1_000.0),
+    "start of a verb": Reach(250.0),
     "prediction": Reach(15.0),  # % off, of what the simulation says
     # For other parts of the house: tenants, erasure, the page, Postgres, and the emulator's own cost.
     "a guard's check": Reach(5.0),  # µs
