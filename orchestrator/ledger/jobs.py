@@ -74,7 +74,7 @@ def insert_job(
     claim(connection, job_id, source.host, [move.source for move in plan.moves], "source")
     claim(connection, job_id, target.host, sorted({move.to for move in plan.moves if move.to is not None}), "target")
     connection.execute(
-        sa.insert(t.move),
+        sa.insert(t.move).returning(t.move.c.id),  # hundreds of rows a statement; without it a statement each
         [
             {
                 "job_id": job_id,
@@ -120,10 +120,10 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
         first = in_the_way[0]
         end = _ending(first.job_id, first.state)
         raise Refused(f"namespaces of this plan are taken: {listed}", code="namespaces-taken", next_step=end)
-    connection.execute(
-        insert(t.claim).on_conflict_do_nothing(),
-        [{"job_id": job_id, "index_host": host, "namespace": name, "role": role} for name in namespaces],
-    )
+    each = sa.func.unnest(sa.cast(namespaces, ARRAY(sa.Text))).column_valued("namespace")
+    claims = sa.select(sa.literal(job_id), sa.literal(host), each, sa.literal(role))
+    columns = ["job_id", "index_host", "namespace", "role"]
+    connection.execute(insert(t.claim).from_select(columns, claims).on_conflict_do_nothing())
 
 
 def _cleans_up() -> sa.ColumnElement[bool]:
