@@ -19,7 +19,7 @@ help:
 	@echo "make chaos   faults at random times; SEEDS=200 for more, AT_ONCE=3 fleets, SEED=17 to try one again; FRESHNESS=8 for longer lags"
 	@echo "make docs    the pages as a site that can be read from the disk, in .site"
 	@echo "make lint    lint and types alone"
-	@echo "make bench   measure, quickly: under 20 minutes; FULL=1 for all of it, JSON=file keeps it, PARTS='copy scale' for some"
+	@echo "make bench   measure, quickly: 20 to 25 minutes; FULL=1 for all of it, JSON=file keeps it, PARTS='copy scale' for some"
 	@echo "make setup   make .venv with the pinned dependencies; every other target does it where needed"
 
 setup: $(INSTALLED)

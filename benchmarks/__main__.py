@@ -1,4 +1,4 @@
-"""Every measured claim, part by part: a table for each, and one JSON file. `--quick` takes under 20 minutes.
+"""Every measured claim, part by part: a table for each, and one JSON file. `--quick` takes 20 to 25 minutes.
 
 python -m benchmarks [--quick] [--json FILE] [PART…]
 """
