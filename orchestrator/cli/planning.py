@@ -31,7 +31,7 @@ from orchestrator.services import apply as applying
 from orchestrator.telemetry import tracing
 from vecfleet.connections import PINECONE
 from vecfleet.errors import BadInput, Refused
-from vecfleet.stores.base import Backup, BulkImport, Conversion
+from vecfleet.stores.base import Backup, Filling
 from vecfleet.stores.encoded_ids import seen
 
 _PERCENT_TOLD = 10
@@ -222,13 +222,13 @@ def apply(
 
 def _waiting(*, as_json: bool) -> applying.OnWait:
     """Return what says, now and then, how far the service's conversion or import is."""
-    told: list[int] = []
+    told: list[tuple[int, str]] = []
 
-    def tell(work: Conversion | BulkImport) -> None:
-        percent = int(work.percent)
-        if not as_json and (not told or percent >= told[-1] + _PERCENT_TOLD):
-            told.append(percent)
-            say(f"the service {work.doing}: {percent} %")
+    def tell(filling: Filling) -> None:
+        step = int(filling.percent) // _PERCENT_TOLD, filling.status
+        if not as_json and told[-1:] != [step]:
+            told.append(step)
+            say(f"the service {filling.doing}: {filling.so_far}")
 
     return tell
 

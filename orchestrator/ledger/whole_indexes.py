@@ -62,8 +62,7 @@ def require_staying(connection: sa.Connection, plan: Plan) -> None:
 def require_filled_anew(connection: sa.Connection, plan: Plan, filled_by: str) -> None:
     """Raise Refused if a job began with what this conversion or import made: others may write there by now.
 
-    A job takes all of it for its own, writes over it and removes it. Call this in the transaction that took the claims,
-    too: of two jobs at once, the second then sees the first.
+    A job takes all of it for its own, writes over it and removes it.
     """
     query = sa.select(sa.func.max(_J.id)).where(_J.filled_by == filled_by)
     other = connection.execute(query).scalar_one()
@@ -72,9 +71,31 @@ def require_filled_anew(connection: sa.Connection, plan: Plan, filled_by: str) -
             f"job {other} began with what the service made for this plan; others may have written to "
             f"{plan.target.typed} since",
             code="filling-used",
-            next_step="make a plan into another new index; or, if nobody needs this one, delete it in Pinecone's "
-            "console and apply again",
+            next_step=_filled_anew(plan),
         )
+
+
+def take_filled(connection: sa.Connection, job_id: int, plan: Plan, filled_by: str) -> None:
+    """Record with what a new job begins, in its own transaction. Raises Refused if another job began with it.
+
+    No other job is made until the transaction ends: of two at once, the second sees the first.
+    """
+    jobs.lock_claims(connection)
+    require_filled_anew(connection, plan, filled_by)
+    jobs.change(connection, job_id, filled_by=filled_by)
+
+
+def _filled_anew(plan: Plan) -> str:
+    """Say how the store fills the target anew. An index that took an import may hold more, and is not to be deleted."""
+    if plan.policies.bulk is None:
+        return (
+            "make a plan into another new index; or, if nobody needs this one, delete it in Pinecone's console and "
+            "apply again"
+        )
+    return (
+        "make the plan again: into another new index; or into this one, once nobody needs the namespaces of the import "
+        "and they are deleted"
+    )
 
 
 def note_wipe(connection: sa.Connection, who: str, index: str, host: str, records: int, namespaces: int) -> None:

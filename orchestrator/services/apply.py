@@ -19,10 +19,10 @@ from orchestrator.services import bulk_import, conversion
 from orchestrator.telemetry import tracing
 from vecfleet.connections import full_name
 from vecfleet.errors import Refused
-from vecfleet.stores.base import Backup, BulkFiles, BulkImport, Conversion, IndexInfo
+from vecfleet.stores.base import Backup, BulkFiles, Filling, IndexInfo
 from vecfleet.stores.encoded_ids import seen
 
-OnWait = Callable[[Conversion | BulkImport], None]
+OnWait = Callable[[Filling], None]
 
 # Three times the batches that the default workers hold, so that no worker waits for the dispatcher's next tick.
 DEFAULT_WINDOW = 48
@@ -148,8 +148,7 @@ def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None, on_wait: O
         )
         whole_indexes.require_staying(connection, plan)
         if filled_by is not None:
-            whole_indexes.require_filled_anew(connection, plan, filled_by)
-            jobs.change(connection, job_id, filled_by=filled_by)
+            whole_indexes.take_filled(connection, job_id, plan, filled_by)
         audit.note(
             connection, who, audit.APPLIED, job_id, plan=plan.digest, moves=len(plan.moves), records=plan.records
         )

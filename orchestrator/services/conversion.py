@@ -21,13 +21,15 @@ _CLOCKS_APART = timedelta(minutes=5)  # the most, of the service's clock and of 
 def find(fleet: Fleet, plan: Plan) -> Conversion | None:
     """Return the conversion that an earlier apply of the plan began; None if none did, or its index was deleted.
 
-    No index had the name when the plan was made: what an older conversion made is gone.
+    No index had the name when the plan was made: what an older conversion made is gone. An index that serves is not
+    what a conversion left when it failed: that one was deleted, too.
     """
     store = fleet.accounts.store(plan.source.store)
     conversion = store.conversions().find(plan.source.index, plan.target.index)
     if conversion is None or conversion.created_at < plan.made_at - _CLOCKS_APART:
         return None
-    return conversion if plan.target.index in {info.name for info in store.indexes()} else None
+    there = [info for info in store.indexes() if info.name == plan.target.index]
+    return conversion if any(not (conversion.failed and info.ready) for info in there) else None
 
 
 def begin(fleet: Fleet, plan: Plan, source: IndexInfo, on_wait: OnWait | None) -> Conversion:
@@ -78,13 +80,32 @@ def require_all_planned(fleet: Fleet, plan: Plan, target: IndexInfo) -> None:
         raise Refused(
             f"{plan.target.index!r} holds namespaces that are not in the plan: {few(others)}",
             code="plan-outdated",
-            next_step=f"delete the index {plan.target.index!r}, and make the plan again",
+            next_step=_without_others(plan),
         )
+
+
+def _without_others(plan: Plan) -> str:
+    """Say what to do about namespaces that nobody planned.
+
+    A conversion has them from the source. An import has them from the bucket, or somebody wrote them since.
+    """
+    if plan.policies.converted:
+        return (
+            f"make the plan again, into another new index; the index {plan.target.index!r} is of no use then, unless "
+            "somebody writes there"
+        )
+    assert plan.policies.bulk is not None, "only what the store filled is looked through"
+    uri = plan.policies.bulk.uri
+    return (
+        f"see whose they are with `vecfleet audit {plan.target.typed}`. If the import made them, {uri} holds more than "
+        f"{plan.source.index}: take that out there, and make the plan again, into another new index; or plan without "
+        "`--via bulk`"
+    )
 
 
 def _refuse_to_wait(conversion: Conversion) -> None:
     raise Refused(
-        f"the conversion of {conversion.source!r} is at {conversion.percent:.0f} %",
+        f"the conversion of {conversion.source!r} is under way: {conversion.so_far}",
         code="conversion-takes-long",
         next_step="try again when it is complete; `vecfleet apply` waits for it",
     )

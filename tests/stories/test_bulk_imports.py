@@ -1,5 +1,6 @@
 """An import that the service does first: what it leaves out is copied, and every record is proven."""
 
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -14,7 +15,7 @@ from orchestrator.services import acts, apply
 from tests.stories.emulated import Row, assert_same_index, row
 from tests.stories.world import SMALL, WHO, OpenWorld, World
 from vecfleet.errors import Refused, StoreError
-from vecfleet.stores.base import BulkFiles, BulkImport, Conversion
+from vecfleet.stores.base import BulkFiles, Filling
 
 pytestmark = pytest.mark.story
 
@@ -49,7 +50,7 @@ def test_what_the_service_s_import_left_out_is_copied_and_all_is_proven(open_wor
     assert any("nobody but you knows that it is a copy of exports/small" in warning for warning in plan.warnings)
 
     # When the service's import is cancelled
-    def cancel(begun: Conversion | BulkImport) -> None:
+    def cancel(begun: Filling) -> None:
         host = httpx.get(f"{world.emulator.address}/indexes/{COPY}", headers={"Api-Key": "any"}).json()["host"]
         httpx.delete(f"{host}/bulk/imports/{begun.id}", headers={"Api-Key": "any"}).raise_for_status()
 
@@ -106,8 +107,29 @@ def test_what_an_import_made_is_taken_for_a_job_s_own_once(open_world: OpenWorld
         jobs.advance(connection, job_id, JobState.CANCELLING, JobState.CANCELLED)
 
     # When it is applied again, then what an application has written there since is not taken for the import's
-    with pytest.raises(Refused, match=f"job {job_id} began with what the service made for this plan"):
+    with pytest.raises(Refused, match=f"job {job_id} began with what the service made for this plan") as refused:
         apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+    # And nobody is told to delete an index, which may hold more than the import made
+    assert "delete it" not in str(refused.value.next_step)
+
+
+def test_what_only_the_bucket_holds_is_refused_and_no_index_is_to_be_deleted_for_it(open_world: OpenWorld) -> None:
+    # Given a bucket that holds a namespace more than the folder
+    world = open_world()
+    exported(world, alma=[row("alma-0")], bruno=[row("bruno-0")])
+    shutil.copytree(world.folder / FOLDER, world.folder / "bucket")
+    world.fleet.folders.open(world.fleet.folders.describe(FOLDER)).delete_namespace("bruno")
+    files = BulkFiles(f"file://{world.folder}/bucket")
+    options = ImportOptions(folder=FOLDER, index=COPY, bulk=files)
+    plan = plan_import(world.fleet.folders, world.fleet.store, options, now=datetime.now(UTC))
+
+    # When the service has imported it, then no job begins: nobody would prove that namespace
+    with pytest.raises(Refused, match="holds namespaces that are not in the plan: 'bruno'") as refused:
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+
+    # And the way on is about files and an import, not about a conversion
+    assert f"vecfleet audit {COPY}" in str(refused.value.next_step)
+    assert files.uri in str(refused.value.next_step) and "delete" not in str(refused.value.next_step)
 
 
 def test_an_import_that_finds_no_files_says_what_the_service_said(open_world: OpenWorld) -> None:

@@ -21,7 +21,7 @@ from tests.stories.emulated import Row, Rows, assert_same_index, row
 from tests.stories.test_recipes_as_written import A_DAY, BRAIN, Reader
 from tests.stories.world import NOW, SMALL, WHO, OpenWorld, World
 from vecfleet.errors import BadPlan, Refused, StoreError
-from vecfleet.stores.base import BulkImport, Conversion
+from vecfleet.stores.base import Filling
 
 pytestmark = pytest.mark.story
 
@@ -126,7 +126,7 @@ def test_what_the_service_s_conversion_left_out_is_copied_and_all_is_proven(open
     assert any("the job copies 8 records with one" in warning for warning in plan.warnings)
 
     # When a conversion is cancelled, and its index deleted
-    def cancel(conversion: Conversion | BulkImport) -> None:
+    def cancel(conversion: Filling) -> None:
         url = f"{world.emulator.address}/conversion-jobs/{conversion.id}"
         httpx.delete(url, headers={"X-Pinecone-Api-Version": "2026-07", "Api-Key": "any"}).raise_for_status()
 
@@ -193,6 +193,28 @@ def test_an_index_of_others_is_not_taken_for_what_an_older_conversion_made(open_
     # When the plan is applied, then it is refused
     with pytest.raises(Refused, match="no conversion of 'small' has made it"):
         apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+
+
+def test_an_index_of_others_is_not_to_be_deleted_for_a_conversion_that_failed(open_world: OpenWorld) -> None:
+    # Given a conversion that was cancelled, whose index was deleted, and an index of others that serves under its name
+    world = open_world()
+    world.emulator.create_index(SMALL)
+    world.emulator.write(SMALL, "alma", [row("alma-1", page=1)])
+    plan = documents_plan(world, converts=True, texts={})
+
+    def cancel(conversion: Filling) -> None:
+        url = f"{world.emulator.address}/conversion-jobs/{conversion.id}"
+        httpx.delete(url, headers={"X-Pinecone-Api-Version": "2026-07", "Api-Key": "any"}).raise_for_status()
+
+    with pytest.raises(StoreError, match="ended Cancelled"):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=cancel)
+    left = world.fleet.store.describe(DOCUMENTS)
+    world.fleet.store.remove(DOCUMENTS)
+    world.fleet.store.create_like(DOCUMENTS, left, None, None)
+    # When the plan is applied again, then it is refused, and nobody is told to delete their index
+    with pytest.raises(Refused, match="no conversion of 'small' has made it") as refused:
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+    assert "delete" not in str(refused.value.next_step)
 
 
 def test_vectors_to_documents(open_world: OpenWorld) -> None:

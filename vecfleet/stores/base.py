@@ -178,17 +178,41 @@ class Backup:
     created_at: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Conversion:
-    """A conversion of one index into another by their store. The counts are the store's own."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filling:
+    """A conversion or an import, which a store does by itself, perhaps for hours. The figures are the store's own.
+
+    It is over with a status that is known to mean that; one that nobody knows goes on.
+    """
 
     id: str
-    source: str
-    target: str
     status: str
     percent: float
+    records: int
     created_at: datetime
-    converted: int
+
+    @property
+    def complete(self) -> bool:
+        return self.status == "Completed"
+
+    @property
+    def failed(self) -> bool:
+        return self.status in ("Failed", "Cancelled", "Canceled")
+
+    @property
+    def so_far(self) -> str:
+        """Say how far the store is."""
+        known = self.complete or self.failed or self.status in ("Pending", "InProgress")
+        unknown = f"; its status {self.status!r} is not known here: see in the store's console whether it goes on"
+        return f"{self.percent:.0f} %, {self.records:,} records{'' if known else unknown}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversion(Filling):
+    """A conversion of one index into another by their store."""
+
+    source: str
+    target: str
     skipped: int
 
     @property
@@ -204,17 +228,12 @@ class BulkFiles:
     integration: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BulkImport:
-    """An import of such files into an index by its store. The count is the store's own."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkImport(Filling):
+    """An import of such files into an index by its store."""
 
-    id: str
     uri: str
     index: str
-    status: str
-    percent: float
-    imported: int
-    created_at: datetime
     error: str | None
 
     @property

@@ -15,10 +15,10 @@ from pinecone.models.imports.model import ImportModel
 from vecfleet.errors import StoreError
 from vecfleet.stores.base import BulkFiles, BulkImport
 from vecfleet.stores.pinecone.clients import PerProcess
-from vecfleet.stores.pinecone.errors import translated
+from vecfleet.stores.pinecone.errors import instant, readable, translated
 
 _POLL_S = 1.0
-_RUNNING, _DONE = ("Pending", "InProgress"), "Completed"
+_UNREADABLE = "apply again, which begins nothing twice; if this stays so, plan without `--via bulk`"
 
 
 class PineconeImports:
@@ -26,15 +26,14 @@ class PineconeImports:
         self._index, self._client = index, client
 
     def find(self, uri: str, since: datetime) -> BulkImport | None:
-        """Return the newest import of these files that began since then, if it is under way or complete."""
-        with translated(f"list the imports into {self._index!r}"):
+        """Return the newest import of these files that began since then, unless it has failed."""
+        doing = f"list the imports into {self._index!r}"
+        with translated(doing), readable(doing, _UNREADABLE):
             every = [self._read(model) for model in self._client.get().list_imports()]
         standing = [
             begun
             for begun in every
-            if begun.uri.rstrip("/") == uri.rstrip("/")
-            and begun.status in (*_RUNNING, _DONE)
-            and begun.created_at >= since
+            if begun.uri.rstrip("/") == uri.rstrip("/") and not begun.failed and begun.created_at >= since
         ]
         return max(standing, key=lambda begun: begun.created_at, default=None)
 
@@ -47,25 +46,26 @@ class PineconeImports:
         return self._look(started.id)
 
     def finish(self, begun: BulkImport, on_wait: Callable[[BulkImport], None]) -> BulkImport:
-        """Wait until it is over; `on_wait` is called at each look. Raises StoreError unless it is complete.
+        """Wait until it is complete; `on_wait` is called at each look. Raises StoreError if it has failed.
 
         Stopped while it waits: the import goes on.
         """
-        while begun.status in _RUNNING:
+        while not (begun.complete or begun.failed):
             on_wait(begun)
             time.sleep(_POLL_S)
             begun = self._look(begun.id)
-        if begun.status != _DONE:
+        if begun.failed:
             raise StoreError(
                 f"the import {begun.id} of {begun.uri} into {begun.index!r} ended {begun.status}, after "
-                f"{begun.imported:,} records" + (f": {begun.error}" if begun.error else ""),
+                f"{begun.records:,} records" + (f": {begun.error}" if begun.error else ""),
                 next_step="delete the namespaces that it made, correct what it names, and apply again; or plan without "
                 "`--via bulk`",
             )
         return begun
 
     def _look(self, id: str) -> BulkImport:
-        with translated(f"look at the import {id} into {self._index!r}"):
+        doing = f"look at the import {id} into {self._index!r}"
+        with translated(doing), readable(doing, _UNREADABLE):
             return self._read(self._client.get().describe_import(id))
 
     def _read(self, model: ImportModel) -> BulkImport:
@@ -75,7 +75,7 @@ class PineconeImports:
             index=self._index,
             status=model.status,
             percent=model.percent_complete or 0.0,
-            imported=model.records_imported or 0,
-            created_at=datetime.fromisoformat(model.created_at),
+            records=model.records_imported or 0,
+            created_at=instant(model.created_at),
             error=model.error,
         )

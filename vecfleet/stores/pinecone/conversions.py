@@ -7,7 +7,6 @@ nowhere. A failed conversion leaves an index of no use. The SDK (10.2) knows non
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -16,11 +15,11 @@ import httpx
 from vecfleet.errors import StoreError
 from vecfleet.stores.base import Conversion
 from vecfleet.stores.pinecone.clients import PerProcess
-from vecfleet.stores.pinecone.errors import require_ok, translated
+from vecfleet.stores.pinecone.errors import instant, readable, require_ok, translated
 
 _POLL_S = 1.0
 _PER_PAGE = 100
-_RUNNING, _DONE = "InProgress", "Completed"
+_UNREADABLE = "apply again, which begins nothing twice; if this stays so, plan without `--via convert`"
 
 
 class PineconeConversions:
@@ -31,15 +30,17 @@ class PineconeConversions:
 
     def find(self, source: str, target: str) -> Conversion | None:
         """Return the newest conversion of one index into the other; None if there was none."""
+        doing = "list the conversions"
         token: str | None = None
         while True:
             asked = {"limit": _PER_PAGE, "paginationToken": token}
             wanted = {name: value for name, value in asked.items() if value is not None}
-            page = self._ask("GET", "/conversion-jobs", "list the conversions", params=wanted)
-            for job in page["data"]:
-                if (job["source_index_name"], job["target_index_name"]) == (source, target):
-                    return _conversion(job)
-            token = (page.get("pagination") or {}).get("next")
+            page = self._ask("GET", "/conversion-jobs", doing, params=wanted)
+            with readable(doing, _UNREADABLE):
+                for job in page["data"]:
+                    if (job.get("source_index_name"), job.get("target_index_name")) == (source, target):
+                        return _conversion(job)
+                token = (page.get("pagination") or {}).get("next")
             if not token:
                 return None
 
@@ -58,20 +59,23 @@ class PineconeConversions:
         return begun
 
     def finish(self, conversion: Conversion, on_wait: Callable[[Conversion], None]) -> Conversion:
-        """Wait until it is over; `on_wait` is called at each look. Raises StoreError unless it is complete.
+        """Wait until it is complete; `on_wait` is called at each look. Raises StoreError if it has failed.
 
         Stopped while it waits: the conversion goes on.
         """
-        while conversion.status == _RUNNING:
+        while not (conversion.complete or conversion.failed):
             on_wait(conversion)
             time.sleep(_POLL_S)
             doing = f"look at the conversion {conversion.id}"
-            conversion = _conversion(self._ask("GET", f"/conversion-jobs/{quote(conversion.id, safe='')}", doing))
-        if conversion.status != _DONE:
+            told = self._ask("GET", f"/conversion-jobs/{quote(conversion.id, safe='')}", doing)
+            with readable(doing, _UNREADABLE):
+                conversion = _conversion(told)
+        if conversion.failed:
             raise StoreError(
                 f"the conversion {conversion.id} of {conversion.source!r} into {conversion.target!r} ended "
                 f"{conversion.status}",
-                next_step=f"delete the index {conversion.target!r} and apply again; or plan without `--via convert`",
+                next_step=f"delete the index {conversion.target!r}, which it left unfinished, and apply again; or plan "
+                "without `--via convert`",
             )
         return conversion
 
@@ -79,8 +83,9 @@ class PineconeConversions:
         with translated(doing):
             answer = self._http.get().request(method, path, **arguments)
         require_ok(answer, doing)
-        body: dict[str, Any] = answer.json()
-        return body
+        with readable(doing, _UNREADABLE):
+            body: dict[str, Any] = answer.json()
+            return body
 
 
 _LOOK = "look for the index in Pinecone's console, and apply again once its conversion shows"
@@ -91,13 +96,15 @@ def _tags(tags: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _conversion(job: Mapping[str, Any]) -> Conversion:
+    if not isinstance(job["status"], str):
+        raise TypeError("a status is a text")
     return Conversion(
         id=str(job["conversion_job_id"]),
         source=job["source_index_name"],
         target=job["target_index_name"],
         status=job["status"],
         percent=float(job.get("percent_complete") or 0.0),
-        created_at=datetime.fromisoformat(job["created_at"]),
-        converted=int(job.get("records_converted") or 0),
+        records=int(job.get("records_converted") or 0),
+        created_at=instant(job["created_at"]),
         skipped=int(job.get("records_skipped") or 0),
     )

@@ -7,6 +7,7 @@ Pinecone's database-limits and error-handling pages, and the SDK's behaviour (ov
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import httpx
 import orjson
@@ -129,6 +130,21 @@ def require_ok(answer: httpx.Response, doing: str) -> None:
     except (ValueError, LookupError, AttributeError, TypeError):
         said, code = answer.text, None
     raise of_status(answer.status_code, said, doing, retry_after, code)
+
+
+@contextmanager
+def readable(doing: str, next_step: str) -> Iterator[None]:
+    """Raise Unavailable, with this next step, if what the service answered inside is not what it documents."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ResponseParsingError) as error:
+        raise Unavailable(f"Pinecone could not {doing}: its answer cannot be read", next_step=next_step) from error
+
+
+def instant(text: str) -> datetime:
+    """Return a time that the service tells; one without a zone is UTC. Raises ValueError or TypeError for others."""
+    told = datetime.fromisoformat(text)
+    return told if told.tzinfo is not None else told.replace(tzinfo=UTC)
 
 
 def of_status(

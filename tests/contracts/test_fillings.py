@@ -1,0 +1,152 @@
+"""What a store does by itself for hours: statuses that nobody knows, and answers that cannot be read."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.contracts.answering import Answer, Answering, Asked
+from tests.contracts.making import like, pinecone_store
+from vecfleet.errors import StoreError
+from vecfleet.stores.base import Kind
+from vecfleet.stores.pinecone import bulk_imports, conversions
+
+Start = Callable[[Callable[[Asked], Answer]], Answering]
+EARLIER = datetime(2026, 11, 20, tzinfo=UTC)
+JOB: dict[str, Any] = {
+    "conversion_job_id": "7",
+    "source_index_name": "old",
+    "target_index_name": "new",
+    "created_at": "2026-11-20T10:00:00.000Z",
+    "percent_complete": 43.2,
+    "records_converted": 12_000,
+}
+IMPORT: dict[str, Any] = {
+    "id": "3",
+    "uri": "s3://bucket/brain",
+    "createdAt": "2026-11-20T10:00:00.000Z",
+    "percentComplete": 43.2,
+    "recordsImported": 12_000,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversions, "_POLL_S", 0.0)
+    monkeypatch.setattr(bulk_imports, "_POLL_S", 0.0)
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    with ExitStack() as servers:
+        yield lambda answer: servers.enter_context(Answering(answer))
+
+
+def one_after_the_other(*statuses: str) -> Callable[[], str]:
+    """The statuses in turn, and the last for ever."""
+    left = list(statuses)
+    return lambda: left.pop(0) if len(left) > 1 else left[0]
+
+
+@pytest.mark.parametrize("unknown", ["Queued", "COMPLETED_SOON", ""])
+def test_a_conversion_of_a_status_that_nobody_knows_goes_on(start: Start, unknown: str) -> None:
+    # Given a conversion whose status this version has never heard of, until it is complete
+    status = one_after_the_other(unknown, unknown, "InProgress", "Completed")
+
+    def answer(asked: Asked) -> Answer:
+        job = JOB | {"status": status()}
+        return Answer(200, {"data": [job]} if "?" in asked.path else job)
+
+    of_project = pinecone_store(start(answer).address).conversions()
+    # When it is waited for
+    begun, said = of_project.find("old", "new"), list[str]()
+    assert begun is not None
+    ended = of_project.finish(begun, lambda conversion: said.append(conversion.so_far))
+    # Then it is waited for to its end, and who waits is told how far it is and where to look
+    assert ended.done
+    assert said[0].startswith("43 %, 12,000 records; ") and f"{unknown!r}" in said[0] and "console" in said[0]
+    assert said[-1] == "43 %, 12,000 records"
+
+
+def test_an_import_of_a_status_that_nobody_knows_goes_on_and_no_other_is_begun(start: Start) -> None:
+    # Given an import whose status this version has never heard of
+    status = one_after_the_other("Queued", "Queued", "Pending", "Completed")
+
+    def answer(asked: Asked) -> Answer:
+        job = IMPORT | {"status": status()}
+        return Answer(200, job if asked.path.endswith("/3") else {"data": [job]})
+
+    server = start(answer)
+    store = pinecone_store(server.address)
+    into = store.imports(replace(like(Kind.DENSE), host=server.address))
+    # When the next apply looks for it, then it is found, and waited for to its end
+    begun, said = into.find("s3://bucket/brain/", EARLIER), list[str]()
+    assert begun is not None
+    assert into.finish(begun, lambda one: said.append(one.so_far)).done
+    assert "'Queued' is not known here" in said[0] and said[-1] == "43 %, 12,000 records"
+    assert {asked.method for asked in server.asked} == {"GET"}
+
+
+def test_only_an_end_that_is_known_leads_to_a_deletion_by_hand(start: Start) -> None:
+    for status in ("Failed", "Cancelled", "Canceled"):
+        job = JOB | {"status": status}
+        server = start(lambda asked, job=job: Answer(200, {"data": [job]} if "?" in asked.path else job))  # type: ignore[misc]
+        of_project = pinecone_store(server.address).conversions()
+        begun = of_project.find("old", "new")
+        assert begun is not None
+        with pytest.raises(StoreError, match=f"ended {status}") as raised:
+            of_project.finish(begun, lambda _: None)
+        assert "delete the index 'new'" in str(raised.value.next_step)
+
+
+UNREADABLE = [
+    Answer(200, b"<html>"),
+    Answer(200, []),
+    Answer(200, {}),
+    Answer(200, {"data": None}),
+    Answer(200, {"data": [JOB]}),
+    Answer(200, {"data": [JOB | {"status": None}]}),
+    Answer(200, {"data": [JOB | {"status": "InProgress", "created_at": "soon"}]}),
+    Answer(200, {"data": [JOB | {"status": "InProgress", "created_at": None}]}),
+    Answer(200, {"data": [JOB | {"status": "InProgress", "percent_complete": "half"}]}),
+    Answer(200, {"data": [], "pagination": "more"}),
+]
+
+
+@pytest.mark.parametrize("answer", UNREADABLE, ids=range(len(UNREADABLE)))
+def test_an_answer_about_conversions_that_cannot_be_read_is_an_error_with_a_next_step(
+    start: Start, answer: Answer
+) -> None:
+    of_project = pinecone_store(start(lambda _: answer).address).conversions()
+
+    with pytest.raises(StoreError, match="list the conversions: its answer cannot be read") as raised:
+        of_project.find("old", "new")
+
+    assert "begins nothing twice" in str(raised.value.next_step)
+
+
+def test_a_conversion_of_others_that_cannot_be_read_is_none_of_ours(start: Start) -> None:
+    jobs = [{"conversion_job_id": "8"}, JOB | {"status": "InProgress", "created_at": "2026-11-20T10:00:00"}]
+    of_project = pinecone_store(start(lambda _: Answer(200, {"data": jobs})).address).conversions()
+
+    found = of_project.find("old", "new")
+
+    assert found is not None and found.id == "7"
+    assert found.created_at > EARLIER  # a time without a zone is UTC
+
+
+@pytest.mark.parametrize("told", [{"createdAt": "soon"}, {"createdAt": ""}, {"createdAt": None}, {"uri": 7}])
+def test_an_answer_about_imports_that_cannot_be_read_is_an_error_with_a_next_step(
+    start: Start, told: dict[str, Any]
+) -> None:
+    job = IMPORT | {"status": "InProgress"} | told
+    server = start(lambda _: Answer(200, {"data": [job]}))
+    into = pinecone_store(server.address).imports(replace(like(Kind.DENSE), host=server.address))
+
+    with pytest.raises(StoreError, match="list the imports into 'like': its answer cannot be read") as raised:
+        into.find("s3://bucket/brain", EARLIER)
+
+    assert "begins nothing twice" in str(raised.value.next_step)
