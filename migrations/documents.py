@@ -89,8 +89,9 @@ def plan_documents(
     now: datetime,
     into: Store | None = None,
     refused: Refused = lambda *_: None,
+    on_read: Callable[[], object] = lambda: None,
 ) -> Plan:
-    """Plan the recipe `documents`. Reads every record; writes nothing.
+    """Plan the recipe `documents`. Reads every record; writes nothing. `on_read` is called once all are read.
 
     `into`: the account of the target (None: that of the source). Raises BadPlan with every problem found, the records
     that can be no documents grouped by reason; NotFound where there is no such source.
@@ -110,6 +111,7 @@ def plan_documents(
     if options.converts:
         convertible.check_all_chosen(plan, survey)
     preflight = _read_every_record(surveyor, survey, plan, layout, refused)
+    on_read()
     findings = preflight.findings(parks=options.parks_refused)
     if findings.problems:
         _raise(findings, layout)

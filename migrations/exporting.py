@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from migrations.auditing import sample_records
 from migrations.reading import Reader
+from vecfleet.drafts import Draft
 from vecfleet.records import Record
 from vecfleet.stores.base import Kind
 from vecfleet.stores.parquet import columns
@@ -21,17 +22,17 @@ SCHEMA = pa.schema([pa.field("namespace", pa.string(), nullable=False), *RECORD]
 def export_sample(reader: Reader, number: int, path: Path) -> int:
     """Write up to `number` records from all namespaces to a new Parquet file. Return how many.
 
-    The file is written completely or not at all.
+    The file is written completely or not at all. Raises BadInput if nothing can be written there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".new")
     written = 0
     records = sample_records(reader, number)
-    with pq.ParquetWriter(draft, SCHEMA) as file:
-        while group := list(islice(records, GROUP_RECORDS)):
-            file.write_batch(_batch(group))
-            written += len(group)
-    draft.replace(path)
+    with Draft(path) as draft:
+        with pq.ParquetWriter(draft.path, SCHEMA) as file:
+            while group := list(islice(records, GROUP_RECORDS)):
+                file.write_batch(_batch(group))
+                written += len(group)
+        draft.publish()
     return written
 
 

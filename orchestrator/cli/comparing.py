@@ -17,6 +17,7 @@ from migrations.renaming import Pair
 from orchestrator.cli.output import Json, err, say, say_json, say_next
 from orchestrator.cli.session import fleet
 from orchestrator.cli.watching import INTERRUPTED
+from vecfleet.drafts import Draft
 from vecfleet.errors import BadInput, StoreError, Unreachable
 from vecfleet.stores.base import Store, Usage
 from vecfleet.stores.encoded_ids import seen
@@ -37,16 +38,25 @@ _MEANINGS = {
 class Report:
     """Counts results, keeps the first that are not equal, and writes paths to the files that were asked for.
 
-    What stands in a file is settled: results come in order, so another run goes on after the last line.
+    What stands in a file is settled: results come in order, so another run goes on after the last line. An older file
+    stays until there is a first result.
     """
 
     files: Sequence[tuple[IO[str], frozenset[Symbol], bool]]
+    drafts: Sequence[Draft] = ()
     counts: Counter[Symbol] = field(default_factory=Counter)
     in_metadata: int = 0  # records that differ in nothing else
     shown: list[Result] = field(default_factory=list)
     last: str | None = None
 
+    def publish(self) -> None:
+        """Let the files take the names that a person gave."""
+        for draft in self.drafts:
+            draft.publish()
+
     def add(self, result: Result) -> None:
+        if not self.counts:
+            self.publish()
         self.counts[result.symbol] += 1
         self.in_metadata += (result.why or "").startswith(IN_METADATA) and result.symbol is Symbol.DIFFERS
         if result.id is not None:
@@ -126,7 +136,7 @@ def check(
             after=_position(after, labelled=at_a.only is None),
             until=_position(until, labelled=at_a.only is None),
         )
-        report = Report(_opened(files, wanted, "a" if after is not None else "w"))
+        report = _reporting(files, wanted, adds=after is not None)
         comparison = Comparison(at_a.reader, at_b.reader, wish, parts.settings.worker_threads)
         end = _compare(comparison, pairs, report)
     _say(report, at_a.reader.usage + at_b.reader.usage, end, as_json=as_json)
@@ -137,19 +147,20 @@ def _position(path: str | None, *, labelled: bool) -> Position | None:
     return Position.of(path, labelled=labelled) if path is not None else None
 
 
-def _opened(
-    files: ExitStack, wanted: Iterable[tuple[Path | None, frozenset[Symbol], bool]], mode: str
-) -> list[tuple[IO[str], frozenset[Symbol], bool]]:
+def _reporting(
+    files: ExitStack, wanted: Iterable[tuple[Path | None, frozenset[Symbol], bool]], *, adds: bool
+) -> Report:
+    """Open the files that were asked for; `adds`: to what stands there."""
     named = [(path, symbols, marked) for path, symbols, marked in wanted if path is not None]
     if len({path.absolute() for path, _, _ in named}) < len(named):
         raise BadInput("two options name the same file", next_step="name a file for each")
+    drafts = [] if adds else [files.enter_context(Draft(path)) for path, _, _ in named]
+    places = [draft.path for draft in drafts] or [path for path, _, _ in named]
     try:
-        return [
-            (files.enter_context(path.open(mode, encoding="utf-8", buffering=1)), symbols, marked)
-            for path, symbols, marked in named
-        ]
+        opened = [files.enter_context(place.open("a", encoding="utf-8", buffering=1)) for place in places]
     except OSError as error:
         raise BadInput(f"cannot write {error.filename}: {error.strerror}", next_step="name another file") from error
+    return Report([(file, symbols, marked) for file, (_, symbols, marked) in zip(opened, named, strict=True)], drafts)
 
 
 def _compare(
@@ -164,6 +175,7 @@ def _compare(
                 report.add(result)
                 if number % _BAR_EVERY == 0:
                     bar.update(task, completed=number)
+            report.publish()
         except (StoreError, KeyboardInterrupt) as end:
             return end
     return None

@@ -15,6 +15,7 @@ from orchestrator.cli.options import NewIndexOptions, PlanOptions
 from orchestrator.cli.output import Json
 from orchestrator.cli.planning import write
 from orchestrator.cli.session import fleet
+from vecfleet.drafts import Draft
 from vecfleet.errors import BadInput
 
 
@@ -73,13 +74,18 @@ def documents(
             ids=find_ids(settings.vecfleet_root, ids) if ids else None,
             common=options.common(settings),
         )
-        lines = files.enter_context(refused_file.open("w", encoding="utf-8")) if refused_file is not None else None
+        draft = files.enter_context(Draft(refused_file)) if refused_file is not None else None
+        lines = files.enter_context(draft.path.open("w", encoding="utf-8")) if draft is not None else None
 
         def note(namespace: str, record_id: str, why: str) -> None:
             if lines is not None:
                 lines.write(json.dumps({"namespace": namespace, "id": record_id, "reason": why}) + "\n")
 
-        plan = plan_documents(store, recipe, now=datetime.now(UTC), into=into, refused=note)
+        def keep() -> None:
+            if draft is not None:
+                draft.publish()
+
+        plan = plan_documents(store, recipe, now=datetime.now(UTC), into=into, refused=note, on_read=keep)
         write(parts, plan, options.out, as_json=as_json)
 
 
