@@ -139,6 +139,36 @@ def test_what_a_dead_writer_left_is_no_data_and_is_cleared(index: ParquetIndex, 
     assert young.exists() and not old.exists()
 
 
+def test_what_a_dead_process_left_of_a_deleted_namespace_is_deleted_before_anybody_takes_it_for_data(
+    index: ParquetIndex, tmp_path: Path
+) -> None:
+    # Given a process that died between the end of a namespace and that of its files
+    index.upsert(NS, [dense("a")])
+    index.upsert("another", [dense("b")])
+    folder = tmp_path / "exports/brain"
+    (folder / NS).rename(folder / ".deleted-0123")
+    # When anybody looks for namespaces
+    assert [info.name for info in index.namespaces()] == ["another"]
+    # Then nothing of it is left for whoever reads all files of the folder, as a bulk import does
+    assert [part.parent.name for part in folder.rglob("*.parquet")] == ["another"]
+
+
+def test_a_deletion_that_leaves_files_says_so(
+    index: ParquetIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a file system that does not let go of a file
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    index.upsert(NS, [dense("a")])
+    monkeypatch.setattr(os, "unlink", refuse)
+    # Then the deletion is not said to be done
+    with pytest.raises(NeedsOperator, match="left of a deleted namespace"):
+        index.delete_namespace(NS)
+    # And who only looks for namespaces finds those that are there
+    assert list(index.namespaces()) == []
+
+
 # --- several processes ------------------------------------------------------------------------------------------------
 
 

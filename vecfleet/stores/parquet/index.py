@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import orjson
 
-from vecfleet.errors import BadRequest, TooLarge, WrongKind
+from vecfleet.errors import BadRequest, StoreError, TooLarge, WrongKind
 from vecfleet.names import DEFAULT, canonical
 from vecfleet.records import Record
 from vecfleet.stores import paging, rules
@@ -37,6 +37,8 @@ class ParquetIndex:
         return self.limits.fetch_ids
 
     def namespaces(self) -> Iterator[NamespaceInfo]:
+        with suppress(StoreError):  # who may only read here goes on
+            self._finish_deletions()
         with files.translated(f"list the namespaces in {self.info.name!r}"):
             paths = sorted(self._folder.glob(f"[!.]*/{NAMESPACE_FILE}"))
         described = (self._described(file.parent) for file in paths)
@@ -59,8 +61,7 @@ class ParquetIndex:
             with files.locked(path / NAMESPACE_FILE, exclusive=True):
                 path.rename(path.with_name(f"{DELETED}{uuid4().hex}"))
             files.sync_folder(self._folder)
-        for gone in self._folder.glob(f"{DELETED}*"):  # also those that a dead process left
-            shutil.rmtree(gone, ignore_errors=True)
+        self._finish_deletions()
         return ONE_CALL
 
     def list_ids(
@@ -114,6 +115,14 @@ class ParquetIndex:
 
     def normalise(self, record: Record) -> Record:
         return rules.normalise(record)
+
+    def _finish_deletions(self) -> None:
+        """Delete what is left of deleted namespaces, also by a dead process: readers of files would find it there."""
+        for gone in self._folder.glob(f"{DELETED}*"):
+            with files.translated(f"delete {gone.name}, which is left of a deleted namespace, in {self.info.name!r}"):
+                while gone.exists():
+                    with suppress(FileNotFoundError):  # another process deletes it, too
+                        shutil.rmtree(gone)
 
     def _create(self, name: str, schema: Mapping[str, Any] | None) -> bool:
         path = self._path(name)
