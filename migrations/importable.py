@@ -24,6 +24,7 @@ def check(survey: Survey, folders: Store, policies: Policies, create: NewIndex |
     reasons = {
         f"knows no {uri!r}: write s3://BUCKET/DIR, gs://BUCKET/DIR or "
         "https://ACCOUNT.blob.core.windows.net/CONTAINER/DIR": not uri.startswith(URIS) or len(uri) > MAX_URI_CHARS,
+        "gets its right to read from a storage integration: a plan keeps no key in a URI": _holds_a_key(uri),
         "reads no S3 for an index outside of AWS": uri.startswith("s3://") and cloud not in (None, "aws"),
         "takes no index of pods": into.kind is Kind.POD,
         "takes no index that embeds texts itself": into.kind is Kind.INTEGRATED,
@@ -35,6 +36,11 @@ def check(survey: Survey, folders: Store, policies: Policies, create: NewIndex |
     findings = Findings()
     findings.problems += [f"the service's bulk import {why}" for why, holds in reasons.items() if holds]
     findings.raise_problems()
+
+
+def _holds_a_key(uri: str) -> bool:
+    """Say whether a URI has a part in which keys are given: Azure's signatures, a user and password."""
+    return "?" in uri or "@" in uri.partition("://")[2].partition("/")[0]
 
 
 def said(policies: Policies, folder: str, gb: float, *, priced: bool) -> str:

@@ -65,8 +65,8 @@ def test_a_reading_that_breaks_off_leaves_the_file_of_refused_records(
 
 def test_a_comparison_that_never_begins_leaves_the_files(vecfleet: Vecfleet, brain: Brain, kept: Path) -> None:
     both = ("check", "pinecone:brain/first", "pinecone:brain/second")
-    # Given a service that refuses to list
-    brain.fault(operation="list", status=401)
+    # Given a service that refuses everything
+    brain.fault(operation="*", status=401)
     told = vecfleet(*both, "--combined", str(kept))
     assert told.code != 0
     assert_kept(kept)

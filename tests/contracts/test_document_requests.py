@@ -72,6 +72,7 @@ def test_widened_values_and_renamed_keys_come_back_as_they_were(start: Start) ->
         (Answer(200, b"<html>"), Unavailable),
         (Answer(200, {"documents": {"r": {"_id": "r", "embedding": [None, 1, 2, 3]}}}), Unavailable),
         (Answer(200, {"documents": {"r": {"_id": "r", "embedding": {"no": "list"}}}}), Unavailable),
+        (Answer(200, {"documents": {"r": {"_id": "r", "terms": {"indices": [1, 2], "values": [0.5]}}}}), Unavailable),
     ],
 )
 def test_what_is_no_answer_is_one_of_our_errors(start: Start, answer: Answer, error: type[StoreError]) -> None:
@@ -85,6 +86,28 @@ def test_what_is_no_answer_is_one_of_our_errors(start: Start, answer: Answer, er
         assert raised.value.retry_after == 3.0
 
 
+@pytest.mark.parametrize(
+    "told", [{}, {"usage": None}, {"usage": {"read_units": None}}, {"usage": {"egress_bytes": None}}]
+)
+def test_an_answer_that_does_not_tell_its_cost_is_estimated(start: Start, told: dict[str, object]) -> None:
+    server = start(lambda _: Answer(200, {"documents": [{"_id": "a", "page": 7}], "namespace": "n", **told}))
+
+    page = index_at(server).list_ids("n")
+
+    assert (page.ids, page.next_token, page.usage.read_units) == (["a"], None, 1.0)
+
+
+@pytest.mark.parametrize("body", [{"documents": [{"id": "a"}]}, {"matches": [{"_id": "a"}]}, {"matches": [{}]}])
+def test_a_list_or_a_search_that_cannot_be_read_is_one_of_our_errors(start: Start, body: dict[str, object]) -> None:
+    index = index_at(start(lambda _: Answer(200, body)))
+
+    with pytest.raises(Unavailable, match="cannot be read"):
+        if "documents" in body:
+            index.list_ids("n")
+        else:
+            index.query("n", Record("", VALUES), top_k=3)
+
+
 def test_a_conversion_that_was_cancelled_says_what_to_do(start: Start) -> None:
     names = {"source_index_name": "old", "target_index_name": "new"}
     job = {"conversion_job_id": "7", **names, "status": "Cancelled", "created_at": "2026-11-20T10:00:00.000Z"}
@@ -96,7 +119,7 @@ def test_a_conversion_that_was_cancelled_says_what_to_do(start: Start) -> None:
     assert found is not None and conversions.find("old", "other") is None
     with pytest.raises(StoreError, match="ended Cancelled") as raised:
         conversions.finish(found, lambda _: None)
-    assert "delete the index 'new' and apply again" in str(raised.value.next_step)
+    assert "delete the index 'new', which it left unfinished, and apply again" in str(raised.value.next_step)
 
 
 def test_nothing_is_sent_for_a_record_that_can_be_no_document(start: Start) -> None:

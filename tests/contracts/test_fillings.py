@@ -1,4 +1,4 @@
-"""What a store does by itself for hours: statuses that nobody knows, and answers that cannot be read."""
+"""Conversions and imports of the service: statuses that nobody knows, and answers that cannot be read."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -66,7 +66,7 @@ def test_a_conversion_of_a_status_that_nobody_knows_goes_on(start: Start, unknow
     assert begun is not None
     ended = of_project.finish(begun, lambda conversion: said.append(conversion.so_far))
     # Then it is waited for to its end, and who waits is told how far it is and where to look
-    assert ended.done
+    assert ended.complete
     assert said[0].startswith("43 %, 12,000 records; ") and f"{unknown!r}" in said[0] and "console" in said[0]
     assert said[-1] == "43 %, 12,000 records"
 
@@ -85,7 +85,7 @@ def test_an_import_of_a_status_that_nobody_knows_goes_on_and_no_other_is_begun(s
     # When the next apply looks for it, then it is found, and waited for to its end
     begun, said = into.find("s3://bucket/brain/", EARLIER), list[str]()
     assert begun is not None
-    assert into.finish(begun, lambda one: said.append(one.so_far)).done
+    assert into.finish(begun, lambda one: said.append(one.so_far)).complete
     assert "'Queued' is not known here" in said[0] and said[-1] == "43 %, 12,000 records"
     assert {asked.method for asked in server.asked} == {"GET"}
 

@@ -272,6 +272,42 @@ def test_a_folder_of_another_version_is_refused(tmp_path: Path) -> None:
         ParquetStore(tmp_path).describe("exports/brain")
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"name": 7, "schema": null}', '{"name": "a"}'])
+def test_a_description_of_a_namespace_that_is_none_is_refused(index: ParquetIndex, tmp_path: Path, text: str) -> None:
+    index.upsert(NS, [dense("a")])
+    (tmp_path / "exports/brain" / NS / "_namespace.json").write_text(text)
+
+    for look in (lambda: list(index.namespaces()), lambda: index.namespace(NS)):
+        with pytest.raises(BadInput, match=f"the _namespace.json of '{NS}' does not describe a namespace"):
+            look()
+
+
+def test_a_folder_that_was_copied_or_renamed_by_hand_is_refused(index: ParquetIndex, tmp_path: Path) -> None:
+    index.upsert(NS, [dense("a")])
+    folder = tmp_path / "exports/brain" / NS
+    shutil.copytree(folder, folder.with_name("copy"))
+
+    with pytest.raises(BadInput, match=f"'copy' in 'exports/brain' says that it is the namespace '{NS}'"):
+        list(index.namespaces())
+
+
+def test_a_part_of_another_program_is_refused(index: ParquetIndex, tmp_path: Path) -> None:
+    index.upsert(NS, [dense("a")])
+    (part,) = parts(tmp_path)
+    table = pq.read_table(part)
+    for number, other in enumerate([table.slice(0, 0), table.drop_columns(["metadata"]), table.select(["metadata"])]):
+        path = part.with_name(f"part-000000001{number}-{number:032}.parquet")
+        pq.write_table(other, path)
+        with pytest.raises(BadRequest):
+            index.list_ids(NS)
+            index.fetch(NS, ["a"])
+        path.unlink()
+    described = pq.read_schema(part).metadata | {b"vecfleet.sha256": b"no base64"}
+    pq.write_table(table.replace_schema_metadata(described), part)
+    with pytest.raises(BadRequest):
+        index.fetch(NS, ["a"])
+
+
 @pytest.mark.parametrize(
     ("number", "ours"),
     [(errno.ENOSPC, QuotaExhausted), (errno.EROFS, NeedsOperator), (errno.EIO, Unavailable)],

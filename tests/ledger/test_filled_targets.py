@@ -1,4 +1,4 @@
-"""What the store filled is one job's: of two jobs that would begin with it at once, exactly one does."""
+"""Of two jobs at once that would begin with the same work of the store, exactly one does."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier

@@ -55,6 +55,8 @@ def test_a_plan_keeps_the_files_and_says_what_only_a_person_knows(
     ("options", "why"),
     [
         ({"bulk": BulkFiles("ftp://bucket/brain")}, "write s3://BUCKET/DIR"),
+        ({"bulk": BulkFiles("https://a.blob.core.windows.net/c/brain?sig=k")}, "a plan keeps no key in a URI"),
+        ({"bulk": BulkFiles("s3://id:key@bucket/brain")}, "a plan keeps no key in a URI"),
         ({"new": NewIndex(cloud="gcp", region="us-central1")}, "reads no S3 for an index outside of AWS"),
         ({"common": Common(policies=Policies(encoded_ids=True))}, "keeps metadata and ids as they are"),
         (

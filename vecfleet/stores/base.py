@@ -192,6 +192,11 @@ class Filling:
     created_at: datetime
 
     @property
+    def doing(self) -> str:
+        """Say it as a sentence whose subject is the store."""
+        raise NotImplementedError
+
+    @property
     def complete(self) -> bool:
         return self.status == "Completed"
 

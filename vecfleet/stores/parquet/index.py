@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import orjson
 
-from vecfleet.errors import BadRequest, StoreError, TooLarge, WrongKind
+from vecfleet.errors import BadInput, BadRequest, StoreError, TooLarge, WrongKind
 from vecfleet.names import DEFAULT, canonical
 from vecfleet.records import Record
 from vecfleet.stores import paging, rules
@@ -41,8 +41,15 @@ class ParquetIndex:
             self._finish_deletions()
         with files.translated(f"list the namespaces in {self.info.name!r}"):
             paths = sorted(self._folder.glob(f"[!.]*/{NAMESPACE_FILE}"))
-        described = (self._described(file.parent) for file in paths)
-        yield from sorted((info for info in described if info is not None), key=lambda info: info.name)
+        described = [(file.parent, self._described(file.parent)) for file in paths]
+        for folder, info in described:
+            if info is not None and folder != self._path(info.name):
+                raise BadInput(
+                    f"the folder {folder.name!r} in {self.info.name!r} says that it is the namespace {info.name!r}, "
+                    f"which lies in {self._path(info.name).name!r}",
+                    next_step="give the folder the name that it had, or move it out",
+                )
+        yield from sorted((info for _, info in described if info is not None), key=lambda info: info.name)
 
     def misnamed(self) -> list[str]:
         """Return the namespaces whose folders have other names, by which a bulk import would call them."""
@@ -163,7 +170,13 @@ class ParquetIndex:
 def _description(path: Path) -> Mapping[str, Any] | None:
     try:
         with files.translated(f"read the description of {path.name}"):
-            body: Mapping[str, Any] = orjson.loads((path / NAMESPACE_FILE).read_bytes())
+            text = (path / NAMESPACE_FILE).read_bytes()
     except files.Replaced:
         return None
-    return body
+    try:
+        body: Mapping[str, Any] = orjson.loads(text)
+        if isinstance(body["name"], str) and isinstance(body["schema"], dict | None):
+            return body
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise BadInput(f"the {NAMESPACE_FILE} of {path.name!r} does not describe a namespace", next_step="export again")

@@ -189,10 +189,19 @@ def _write(table: pa.Table, digests: bytes, path: Path) -> None:
             file.add_key_value_metadata({_SHA256: base64.b64encode(digests)})
 
 
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Raise BadRequest if what is read inside is not what a part holds."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BadRequest(f"{path.name} is damaged, or another program wrote it") from error
+
+
 def _read(path: Path, rows: Sequence[int]) -> Iterator[Record]:
     if not rows:
         return
-    with pq.ParquetFile(path) as file:
+    with _sound(path), pq.ParquetFile(path) as file:
         groups = sorted({row // GROUP_RECORDS for row in rows})
         table = file.read_row_groups(groups, use_threads=False)
         starts = {group: place * GROUP_RECORDS for place, group in enumerate(groups)}
@@ -201,7 +210,7 @@ def _read(path: Path, rows: Sequence[int]) -> Iterator[Record]:
             digests = [bytes.fromhex(text) for text in table.column(_DIGEST).to_pylist()]
         else:
             digests = _digests(file, path.name, rows)
-    yield from columns.to_records(table, digests)
+        yield from columns.to_records(table, digests)
 
 
 def _digests(file: pq.ParquetFile, name: str, rows: Sequence[int]) -> list[bytes]:
@@ -216,12 +225,16 @@ def _digests(file: pq.ParquetFile, name: str, rows: Sequence[int]) -> list[bytes
 # A name holds the digest of the ids: whatever became of the file since, a file of this name holds these ids.
 @lru_cache(maxsize=_SPANS_KEPT)
 def _span(path: Path) -> Span:
-    metadata = pq.read_metadata(path)
-    groups = [metadata.row_group(number).column(0).statistics for number in (0, metadata.num_row_groups - 1)]
-    return Span(groups[0].min, groups[1].max, metadata.num_rows)
+    with _sound(path):
+        metadata = pq.read_metadata(path)
+        groups = [metadata.row_group(number).column(0).statistics for number in (0, metadata.num_row_groups - 1)]
+        first, last = groups[0].min, groups[1].max
+        if not (isinstance(first, str) and isinstance(last, str)):
+            raise TypeError("no ids")
+        return Span(first, last, metadata.num_rows)
 
 
 @lru_cache(maxsize=_ID_LISTS_KEPT)
 def _ids(path: Path) -> tuple[str, ...]:
-    with pq.ParquetFile(path) as file:
+    with _sound(path), pq.ParquetFile(path) as file:
         return tuple(file.read(columns=["id"], use_threads=False).column("id").to_pylist())

@@ -6,7 +6,7 @@ and packed before the next one's.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -36,20 +36,38 @@ _FETCH_IDS = 1_000
 _VALUE_BYTES = 20  # of a value's text in an answer: a float64, and a comma
 
 
+class _Usage(msgspec.Struct):
+    read_units: float | None = None
+    egress_bytes: float | None = None
+
+
+class _Listed(msgspec.Struct):
+    id: str = msgspec.field(name=ID)
+
+
+class _Following(msgspec.Struct):
+    next: str | None = None
+
+
 class _Page(msgspec.Struct):
-    documents: list[dict[str, str]]
-    usage: dict[str, Any] = {}
-    pagination: dict[str, str] | None = None
+    documents: list[_Listed]
+    usage: _Usage | None = None
+    pagination: _Following | None = None
 
 
 class _Documents(msgspec.Struct):
     documents: dict[str, dict[str, msgspec.Raw]]
-    usage: dict[str, Any] = {}
+    usage: _Usage | None = None
+
+
+class _Match(msgspec.Struct):
+    id: str = msgspec.field(name=ID)
+    score: float = msgspec.field(name=SCORE)
 
 
 class _Matches(msgspec.Struct):
-    matches: list[dict[str, Any]]
-    usage: dict[str, Any] = {}
+    matches: list[_Match]
+    usage: _Usage | None = None
 
 
 # Made once, by the importing thread: msgspec (0.22) crashes if two threads let it meet a class at once.
@@ -89,8 +107,8 @@ class DocumentIndex(NamespacedIndex):
         except AbsentNamespace:
             return IdPage([], None, Usage(requests=1))
         page: _Page = _read(_PAGE, answer, doing)
-        following = page.pagination.get("next") if page.pagination else None
-        return IdPage([document[ID] for document in page.documents], following or None, _usage(answer, page.usage, 1.0))
+        following = page.pagination.next if page.pagination is not None else None
+        return IdPage([document.id for document in page.documents], following or None, _usage(answer, page.usage, 1.0))
 
     def fetch(self, namespace: str, ids: Sequence[str]) -> Fetched:
         """Fetch in as many requests as the limit on ids requires. An id that no record can have is not there."""
@@ -166,7 +184,7 @@ class DocumentIndex(NamespacedIndex):
         except AbsentNamespace:
             return Matches([], Usage(requests=1))
         found: _Matches = _read(_MATCHES, answer, doing)
-        matches = [Match(match[ID], match[SCORE]) for match in found.matches]
+        matches = [Match(match.id, match.score) for match in found.matches]
         usage = _usage(answer, found.usage, rules.MIN_QUERY_UNITS)
         return Matches(matches, usage, _sequence(answer, "x-pinecone-max-indexed-lsn"))
 
@@ -219,9 +237,11 @@ def _read(decoder: "msgspec.json.Decoder[Any]", answer: httpx.Response, doing: s
         raise of_status(500, "its answer cannot be read", doing) from error
 
 
-def _usage(answer: httpx.Response, told: Mapping[str, Any], estimated_units: float) -> Usage:
-    units, egress = told.get("read_units", estimated_units), told.get("egress_bytes")
-    return Usage(1, read_units=float(units), egress_bytes=int(egress or len(answer.content)))
+def _usage(answer: httpx.Response, told: _Usage | None, estimated_units: float) -> Usage:
+    units, egress = (told.read_units, told.egress_bytes) if told is not None else (None, None)
+    return Usage(
+        1, read_units=estimated_units if units is None else units, egress_bytes=int(egress or len(answer.content))
+    )
 
 
 def _sequence(answer: httpx.Response, header: str) -> int | None:
@@ -241,6 +261,8 @@ def _sparse(text: msgspec.Raw | None) -> Sparse | None:
     told = _value(text) if text is not None else None
     if not told or not told["indices"]:
         return None
+    if len(told["indices"]) != len(told["values"]):
+        raise ValueError("sparse values without their indices")
     return Sparse(np.array(told["indices"], "<u4").tobytes(), wire.pack(told["values"]))
 
 
