@@ -19,6 +19,7 @@ from vecfleet.stores.base import Store
 if TYPE_CHECKING:
     from celery import Celery
 
+    from orchestrator.fillings import Fillings
     from vecfleet.stores.parquet import ParquetStore
     from vecfleet.stores.pinecone import Accounts
 
@@ -48,6 +49,14 @@ class Fleet:
         if self.settings.wake_ups is None:
             raise queue.without_address()
         return queue.make_app(self.settings.wake_ups.get_secret_value())
+
+    @cached_property
+    def fillings(self) -> "Fillings | None":
+        """The notes on conversions and imports under way; None without Redis."""
+        from orchestrator.fillings import Fillings
+
+        url = self.settings.redis_url
+        return Fillings(url.get_secret_value()) if url is not None else None
 
     @cached_property
     def store(self) -> Store:

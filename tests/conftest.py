@@ -215,7 +215,8 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 @pytest.fixture
 def redis_url(redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty Redis. What only looks at it gives up after half a second elsewhere, and on a busy machine not here."""
-    for patience in ("telemetry.counters._PATIENCE_S", "pace_view._PATIENCE_S", "cli.watching._BROKER_PATIENCE_S"):
+    places = ("telemetry.counters._PATIENCE_S", "fillings._PATIENCE_S", "pace_view._PATIENCE_S")
+    for patience in (*places, "cli.watching._BROKER_PATIENCE_S"):
         monkeypatch.setattr(f"orchestrator.{patience}", LOOKS_FOR_S)
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()

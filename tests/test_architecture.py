@@ -134,7 +134,7 @@ ROOM_OF = {
         (
             *("orchestrator/__init__.py", "orchestrator/bootstrap.py", "orchestrator/telemetry"),
             *("orchestrator/flower_settings.py", "orchestrator/pace_view.py", "orchestrator/queue.py"),
-            *("orchestrator/rabbitmq.py", "orchestrator/schema.py"),
+            *("orchestrator/fillings.py", "orchestrator/rabbitmq.py", "orchestrator/schema.py"),
         ),
         "wiring",
     ),

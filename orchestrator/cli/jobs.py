@@ -1,6 +1,7 @@
 """Commands about existing jobs: `jobs`, `status`. They are typed often, so they load little."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -16,13 +17,17 @@ from orchestrator.ledger import status as job_status
 
 
 def jobs(as_json: Json = False) -> None:
-    """List all jobs, the newest first."""
+    """List all jobs, the newest first, and what the service converts or imports for a job to come."""
     with fleet() as parts, parts.database.begin() as connection:
         rows = job_status.every(connection)
+        fillings = parts.fillings.every() if parts.fillings is not None else []
     steps = [f"vecfleet status {rows[0][0].id}"] if rows else ["vecfleet audit"]
     if as_json:
-        say_json({"jobs": [summary(row, totals) for row, totals in rows], "next_steps": steps})
+        begun = [asdict(filling) for filling in fillings]
+        say_json({"jobs": [summary(row, totals) for row, totals in rows], "fillings": begun, "next_steps": steps})
         return
+    for filling in fillings:
+        say(str(filling))
     if rows:
         _say_jobs(rows)
     else:

@@ -4,7 +4,8 @@ Nothing is written before the transaction, except that an absent target index is
 commit costs nothing: the dispatcher finds the job. A dry run stops before the first write.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from migrations import reversing
@@ -126,9 +127,11 @@ def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None, on_wait: O
         jobs.require_not_done(connection, plan.digest)
     filled_by: str | None = None
     if plan.policies.converted:
-        checked, target, filled_by = _converted(fleet, plan, on_wait)
+        with _noting(fleet, plan, who, on_wait) as noted:
+            checked, target, filled_by = _converted(fleet, plan, noted)
     elif plan.policies.bulk is not None:
-        checked, target, filled_by = _bulk_imported(fleet, plan, plan.policies.bulk, on_wait)
+        with _noting(fleet, plan, who, on_wait) as noted:
+            checked, target, filled_by = _bulk_imported(fleet, plan, plan.policies.bulk, noted)
     else:
         checked = check(fleet, plan)
         target = checked.target or _create_target(fleet, plan, checked.source)
@@ -153,6 +156,24 @@ def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None, on_wait: O
             connection, who, audit.APPLIED, job_id, plan=plan.digest, moves=len(plan.moves), records=plan.records
         )
     return job_id
+
+
+@contextmanager
+def _noting(fleet: Fleet, plan: Plan, who: str, on_wait: OnWait | None) -> Iterator[OnWait | None]:
+    """Have others see how far the service is, too, for as long as somebody waits for it."""
+    notes = fleet.fillings
+    if on_wait is None or notes is None:
+        yield on_wait
+        return
+
+    def tell(filling: Filling) -> None:
+        notes.note(plan.digest, who, filling)
+        on_wait(filling)
+
+    try:
+        yield tell
+    finally:
+        notes.forget(plan.digest)
 
 
 def _converted(fleet: Fleet, plan: Plan, on_wait: OnWait | None) -> tuple[Checked, IndexInfo, str]:

@@ -90,10 +90,10 @@ def create(parts: Fleet, *, behind_proxy: bool = False) -> FastAPI:
     app.include_router(_for_monitoring(registry))
     app.include_router(_described(app))
     app.mount("/static", _Static(directory=pages.HERE / "static"))
-    looker = Looker(parts.database, sampler, settings.freshness_wait_seconds)
+    looker = Looker(parts.database, sampler, settings.freshness_wait_seconds, parts.fillings)
     sessions = Sessions(known, settings.vecfleet_home / _SESSIONS, secure=behind_proxy)
     feed = Feed(lambda job_id: pages.draw(looker.look(job_id)))
-    lists = Feed(lambda _: looker.jobs())
+    lists = Feed(lambda _: (looker.jobs(), looker.fillings()))
     app.include_router(operator.router(Operators(parts, sessions, looker, feed, lists, failures, monitor.most_queried)))
     app.add_exception_handler(404, _not_found)
     return app

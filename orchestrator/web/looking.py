@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.core.progress import progress
 from orchestrator.core.reading import JobRow, Reading, Totals
+from orchestrator.fillings import Fillings, Told
 from orchestrator.ledger import audit, dashboards, jobs, parked, rollout, status
 from orchestrator.ledger.dashboards import Throughput
 from orchestrator.ledger.database import Database
@@ -44,8 +45,11 @@ class _Memory:
 class Looker:
     """Looks at jobs. Shared by threads."""
 
-    def __init__(self, database: Database, sampler: Sampler, freshness_wait_s: float) -> None:
+    def __init__(
+        self, database: Database, sampler: Sampler, freshness_wait_s: float, notes: Fillings | None = None
+    ) -> None:
         self._database, self._sampler, self._freshness_wait_s = database, sampler, freshness_wait_s
+        self._notes = notes
         self._lock = threading.Lock()
         self._memories: dict[int, _Memory] = {}
 
@@ -53,6 +57,10 @@ class Looker:
         """Return all jobs, the newest first. Raises Unreachable."""
         with self._database.begin() as connection:
             return status.every(connection)
+
+    def fillings(self) -> list[Told]:
+        """Return what the service converts or imports for jobs to come."""
+        return self._notes.every() if self._notes is not None else []
 
     def look(self, job_id: int) -> JobView:
         """Return one job as it is right now. Raises NotFound, Unreachable."""

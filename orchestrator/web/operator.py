@@ -14,6 +14,7 @@ from migrations.estimating import Prices
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.reading import JobRow, Totals
 from orchestrator.core.states import MoveState
+from orchestrator.fillings import Told
 from orchestrator.ledger import audit, dashboards, deletions, jobs, moves
 from orchestrator.services import report as reports
 from orchestrator.services.left_behind import MuchLeftBehind
@@ -44,7 +45,7 @@ class Operators:
     sessions: Sessions
     looker: Looker
     feed: Feed[pages.Shown]
-    lists: Feed[list[Row]]
+    lists: Feed[tuple[list[Row], list[Told]]]
     failures: Failures
     most_queried: Callable[[], list[tuple[str, int]]]
 
@@ -124,7 +125,8 @@ def _looking(router: APIRouter, operators: Operators) -> None:
         rows = wish.grant(looker.jobs())
         if not wants_html(request):
             return JSONResponse({"jobs": [_job_json(job, totals) for job, totals in rows]})
-        return _saying(request, sessions, pages.page("jobs.html", session, {"jobs": rows, "wish": wish}))
+        shown = {"jobs": rows, "wish": wish, "fillings": looker.fillings()}
+        return _saying(request, sessions, pages.page("jobs.html", session, shown))
 
     @router.get("/workers")
     def workers(session: Signed) -> Response:
@@ -235,10 +237,13 @@ def _following(router: APIRouter, operators: Operators) -> None:
         async def events() -> AsyncIterator[bytes]:
             seen, wish = Seen(), Wish.of(request.query_params)
             async with aclosing(operators.lists.follow(ALL_JOBS)) as looks:
-                async for rows, trouble in looks:
+                async for listed, trouble in looks:
                     if sessions.of(request) is None:
                         return
-                    text = None if rows is None else pages.text("part_jobs.html", jobs=wish.grant(rows), wish=wish)
+                    text = None
+                    if listed is not None:
+                        rows, fillings = listed
+                        text = pages.text("part_jobs.html", jobs=wish.grant(rows), wish=wish, fillings=fillings)
                     yield _told({} if text is None else seen.news({"jobs": text}, ()), trouble)
 
         return StreamingResponse(events(), media_type="text/event-stream")

@@ -141,3 +141,24 @@ def test_an_import_that_finds_no_files_says_what_the_service_said(open_world: Op
 
     with pytest.raises(StoreError, match="ended Failed, after 0 records: No Parquet files were found"):
         apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+
+
+def test_others_see_how_far_the_service_is_while_one_waits(open_world: OpenWorld) -> None:
+    # Given an import that somebody waits for
+    world = open_world()
+    exported(world, alma=[row(f"alma-{n}") for n in range(20)])
+    notes, seen = world.fleet.fillings, []
+    assert notes is not None
+    # When others look at the same moment
+    plan = planned(world)
+    apply.apply(
+        world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda begun: seen.append((begun.so_far, notes.every()))
+    )
+    # Then they see what the service says of it, and whose plan it is
+    assert seen
+    for so_far, told in seen:
+        [one] = told
+        assert (one.so_far, one.by, one.plan_digest) == (so_far, WHO, plan.digest)
+        assert str(one).startswith(f"the service imports file://{world.folder}/{FOLDER} into {COPY}: {so_far}")
+    # And once the job has begun, nothing is told any more
+    assert notes.every() == []
