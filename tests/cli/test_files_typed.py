@@ -78,7 +78,8 @@ def test_a_comparison_that_never_begins_leaves_the_files(vecfleet: Vecfleet, bra
     assert vecfleet(*both, "--combined", str(kept)).code == 1
     assert sorted(kept.read_text().splitlines()) == ["+ a-1", "+ a-2", "- b-1", "- b-2"]
     # And one that finds nothing to write empties it
-    assert vecfleet("check", "pinecone:brain/first", "pinecone:brain/first", "--differ", str(kept)).code == 0
+    brain.write("twin", "a-1", "a-2", title="one")
+    assert vecfleet("check", "pinecone:brain/first", "pinecone:brain/twin", "--differ", str(kept)).code == 0
     assert kept.read_text() == ""
 
 
