@@ -52,7 +52,7 @@ from orchestrator.ledger import (
 from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.continuity import Look
 from orchestrator.ledger.database import Database
-from orchestrator.queue import send, waiting
+from orchestrator.queue import kinds_of, send, waiting_by_queue
 from orchestrator.services import acts
 from orchestrator.services.lost_commits import Remembered, lost
 from orchestrator.telemetry.counters import LEASES_EXPIRED, Counters
@@ -63,8 +63,7 @@ TICK_S = 0.1
 IDLE_TICK_S = 0.3  # between ticks that sent nothing urgent: cheap, and soon enough to see a person's act
 # A dead leader is replaced after this long: twice the longest tick seen with 12,000 moves.
 LEAD_S = 5.0
-# A wake-up that nobody took by then is sent again. A busy fleet drains a window sooner than this; a duplicate costs one
-# indexed UPDATE.
+# A wake-up that nobody took by then is sent again. A busy fleet drains a window sooner; a duplicate costs one UPDATE.
 RESEND_AFTER_S = 15.0
 _RESEND_AT_LATEST_S = 300.0  # even while other wake-ups wait: a worker that died may have taken exactly this one
 _LONGEST_OUTAGE_WAIT_S = 5.0
@@ -261,11 +260,12 @@ class Dispatcher:
             overdue = batches.overdue(connection, live, RESEND_AFTER_S)
         if expired:
             self.counted.note(LEASES_EXPIRED, expired)
-        if overdue:
-            # Wake-ups that the broker still holds are not lost but wait for a worker: more would help nobody.
-            after_s = RESEND_AFTER_S if waiting(self.celery) == 0 else _RESEND_AT_LATEST_S
+        for queue, held in waiting_by_queue(self.celery).items() if overdue else ():
+            kinds = kinds_of([queue])
             with self.database.begin() as connection:
-                batches.resend(connection, live, after_s)
+                # A queue with a wake-up for each batch lacks none: it would grow faster than a slow worker takes them.
+                if held < batches.sent(connection, live, kinds):
+                    batches.resend(connection, live, kinds, _RESEND_AT_LATEST_S if held else RESEND_AFTER_S)
 
     def _send(self, wakeups: list[Wakeup]) -> int:
         try:

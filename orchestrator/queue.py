@@ -195,11 +195,16 @@ def _send(celery: Celery, producer: Any, wakeup: Wakeup) -> None:
 
 def waiting(celery: Celery) -> int:
     """Return how many wake-ups wait at the broker. 0 if it does not answer: they may be lost."""
+    return sum(waiting_by_queue(celery).values())
+
+
+def waiting_by_queue(celery: Celery) -> dict[str, int]:
+    """Return how many wake-ups wait in each queue. 0 if the broker does not answer: they may be lost."""
     try:
         with celery.connection_for_write() as connection:
-            return sum(_length(connection, queue) for queue in QUEUES)
+            return {queue: _length(connection, queue) for queue in QUEUES}
     except AWAY:
-        return 0
+        return dict.fromkeys(QUEUES, 0)
 
 
 def _length(connection: Any, queue: str) -> int:

@@ -12,6 +12,7 @@ from celery.utils.nodenames import node_format
 from celery.worker.control import inspect_command
 
 from orchestrator.bootstrap import Fleet
+from orchestrator.core.states import QUEUES
 from orchestrator.queue import ACCOUNTS, without_address
 from orchestrator.schema import OUTDATED
 from orchestrator.telemetry import logs
@@ -31,7 +32,7 @@ def require_broker_address() -> None:
 def require_all(sender: str, options: Mapping[str, Any], **_: object) -> None:
     """End a worker that could do no work. A file that was named for its log says why, too: it may be detached."""
     settings = Settings.load()
-    error = _missing(settings, options.get("pool_cls"))
+    error = _unknown_queue(options) or _missing(settings, options.get("pool_cls"))
     if error is None:
         return
     if options.get("logfile"):
@@ -47,6 +48,16 @@ def known_accounts(_state: object) -> list[str]:
         return sorted(connections(Settings.load()))
     except BadInput:
         return []
+
+
+def _unknown_queue(options: Mapping[str, Any]) -> BadInput | None:
+    """Return why `-Q` or `-X` cannot be meant: Celery would make a new queue of a mistyped name, and wait there."""
+    typed = {name for option in ("queues", "exclude_queues") for name in options.get(option) or ()}
+    if unknown := sorted(typed - {*QUEUES}):
+        return BadInput(
+            f"there is no queue {', '.join(unknown)}", next_step=f"give `-Q` and `-X` one of {', '.join(QUEUES)}"
+        )
+    return None
 
 
 def _missing(settings: Settings, pool: object) -> VecfleetError | None:

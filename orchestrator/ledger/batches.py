@@ -321,11 +321,19 @@ def overdue(connection: sa.Connection, job_ids: Sequence[int], after_seconds: fl
     return bool(connection.execute(sa.select(sa.select(_B.id).where(late).exists())).scalar_one())
 
 
-def resend(connection: sa.Connection, job_ids: Sequence[int], after_seconds: float) -> int:
-    """Return batches to ready that were dispatched over `after_seconds` ago: the wake-up was lost or becomes stale."""
+def sent(connection: sa.Connection, job_ids: Sequence[int], kinds: Collection[BatchKind]) -> int:
+    """Return how many batches of these kinds wait for a worker to answer their wake-up."""
+    waits = sa.and_(among(_B.job_id, job_ids), _B.state == BatchState.DISPATCHED, among(_B.kind, sorted(kinds)))
+    return int(connection.execute(sa.select(sa.func.count()).where(waits)).scalar_one())
+
+
+def resend(
+    connection: sa.Connection, job_ids: Sequence[int], kinds: Collection[BatchKind], after_seconds: float
+) -> int:
+    """Return batches to ready that were dispatched over `after_seconds` ago: their wake-ups may be lost."""
     return connection.execute(
         transitions.batch_to(BatchState.READY)
-        .where(among(_B.job_id, job_ids), _B.state == BatchState.DISPATCHED)
+        .where(among(_B.job_id, job_ids), _B.state == BatchState.DISPATCHED, among(_B.kind, sorted(kinds)))
         .where(_B.dispatched_at < NOW - interval(after_seconds))
     ).rowcount
 

@@ -40,8 +40,20 @@ def _is(column: Any, value: str) -> Any:
 
 
 def _woken() -> list[Any]:
-    """Return the conditions for the batch that a wake-up names, unless the wake-up is stale."""
-    return [_B.id == sa.bindparam("batch"), _B.generation == sa.bindparam("of"), _is(_B.state, BatchState.DISPATCHED)]
+    """Return the conditions for the batch that a wake-up names, unless the wake-up is stale.
+
+    A wake-up may be late: the dispatcher gave it up and sent another, while a worker held it back for Celery's rate
+    limit. Refused, it would have been waited for in vain, and where each is late, no batch would ever begin. A wake-up
+    of an earlier generation is therefore as good as the present one. It grants nothing, it is only the moment to ask:
+
+    - The lease is of the row's own generation, which `RETURNING` gives to the fence. No older lease passes that.
+    - Only a dispatched batch can be leased. It is due, and its job's window has room for it. The lease ends that state
+      under the row's lock, and the way back to it raises the generation. So of all wake-ups of a batch, early, late or
+      delivered twice, one is answered in a generation, and none while another worker holds the batch.
+
+    A wake-up of a later generation is of commits that the job table has lost, and is refused.
+    """
+    return [_B.id == sa.bindparam("batch"), _B.generation >= sa.bindparam("of"), _is(_B.state, BatchState.DISPATCHED)]
 
 
 def _next_due() -> list[Any]:

@@ -50,6 +50,12 @@ def test_a_worker_that_is_told_nothing_serves_every_queue_and_every_task_finds_i
         assert (routed["queue"].name, routed["queue"].routing_key) == (own, own)
 
 
+@pytest.mark.parametrize("broker", ["redis://:a-password@127.0.0.1:1/0", "amqp://fleet:a-password@127.0.0.1:1//"])
+def test_what_celerys_tools_tell_of_a_fleet_names_no_password(broker: str) -> None:
+    celery = queue.make_app(broker)
+    assert "a-password" not in celery.bugreport() + str(celery.conf.table(with_defaults=True))
+
+
 def test_rabbitmqs_client_knows_every_option_it_is_given() -> None:
     given = queue.make_app("amqp://guest@127.0.0.1:1//").conf.broker_transport_options
     # It refuses what it does not know; nothing is connected yet.

@@ -85,7 +85,8 @@ QUESTIONS: dict[str, Callable[[sa.Connection, JobTable], object]] = {
     "leases that ran out": lambda c, table: batches.requeue_expired(c, [table.job_id], MAX_ATTEMPTS),
     "wake-ups that were lost": lambda c, table: (
         batches.overdue(c, [table.job_id], 15.0),
-        batches.resend(c, [table.job_id], 15.0),
+        batches.sent(c, [table.job_id], BatchKind),
+        batches.resend(c, [table.job_id], BatchKind, 15.0),
     ),
     "a copy in flight": lambda c, table: batches.any_copy_leased(c, table.job_id),
     "what is open": lambda c, table: batches.open_by_kind(c, table.job_id),

@@ -6,6 +6,7 @@ of them late or twice. After each act the laws hold. Planted bugs show that the 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from job_table import JobTable, accounted_for, lift_the_edges, plan_of, planned
 
 from orchestrator.core.model import Lease, Move, Wakeup
 from orchestrator.core.states import BATCH_EDGES, BatchState
-from orchestrator.ledger import batches, copies, parked
+from orchestrator.ledger import batches, copies, leasing, parked
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
@@ -83,9 +84,18 @@ class Leases(RuleBasedStateMachine):
     def _lease(self, wakeup: Wakeup) -> None:
         lease = self.table.lease(wakeup)
         if lease is not None:
+            assert wakeup.generation <= lease.generation, "a wake-up of lost commits was answered"
+            assert lease.generation == self._look()[lease.id][1], "a late wake-up brought a fence that is open"
             assert (lease.id, lease.generation) not in self.leased, "a generation was leased twice"
             self.leased.add((lease.id, lease.generation))
             self.leases.append(lease)
+
+    @precondition(lambda self: self.wakeups)
+    @rule(pick=PICK)
+    def a_wake_up_of_lost_commits_comes(self, pick: int) -> None:
+        """The job table is an older copy of itself, which has not come to this generation yet."""
+        wakeup = _picked(self.wakeups, pick)
+        self._lease(replace(wakeup, generation=self._look()[wakeup.batch_id][1] + 1))
 
     @precondition(lambda self: self.wakeups)
     @rule(pick=PICK)
@@ -307,6 +317,51 @@ def test_a_fence_that_does_not_look_is_noticed_within_a_hundred_lives(database: 
         run_state_machine_as_test(machine_on(database), settings=bounded(100, derandomize=True))
 
 
+def _any_state_is_leased() -> Any:
+    """Return the statement that leases for a wake-up, without its condition that the batch waits for one."""
+    batch, generation, _ = leasing._woken()
+    return leasing._taking([batch, generation])
+
+
+def _any_generation_is_leased() -> Any:
+    batch, _, state = leasing._woken()
+    return leasing._taking([batch, state])
+
+
+def _with_the_wake_ups_generation(connection: sa.Connection, batch_id: int, generation: int, *of: Any) -> Lease | None:
+    taken = lease_of(connection, batch_id, generation, *of)
+    return None if taken is None else replace(taken, generation=generation)
+
+
+lease_of = leasing.lease
+
+
+def _wake_ups_come_late(machine: Leases) -> None:
+    """All are sent again before any is answered; then the late ones come, and after them the others."""
+    machine.dispatch(3)
+    late = list(machine.wakeups)
+    for position in range(len(late)):
+        machine.a_wake_up_is_lost(position)
+    machine.the_laws_hold()
+    machine.dispatch(3)
+    machine.the_laws_hold()
+    for position in range(len(machine.wakeups)):
+        machine.lease_any(position)
+    assert len(machine.leases) == len(late), "a late wake-up was in vain"
+
+
+def _a_wake_up_comes_twice(machine: Leases) -> None:
+    machine.dispatch_and_lease()
+    machine.the_laws_hold()
+    machine.lease_any(-1)
+
+
+def _a_wake_up_of_lost_commits_comes(machine: Leases) -> None:
+    machine.dispatch(3)
+    machine.the_laws_hold()
+    machine.a_wake_up_of_lost_commits_comes(-1)
+
+
 def _dies_and_comes_late(machine: Leases) -> None:
     machine.dispatch_and_lease()
     machine.the_laws_hold()
@@ -337,6 +392,21 @@ def _is_split_the_second_time(machine: Leases) -> None:
             _expired_without_a_new_generation,
             _dies_and_comes_late,
             id="an expiry that leaves the fence open",
+        ),
+        pytest.param(leasing, "_TAKE", _any_state_is_leased(), _a_wake_up_comes_twice, id="a lease of what is leased"),
+        pytest.param(
+            leasing,
+            "_TAKE",
+            _any_generation_is_leased(),
+            _a_wake_up_of_lost_commits_comes,
+            id="a lease of a generation yet to come",
+        ),
+        pytest.param(
+            leasing,
+            "lease",
+            _with_the_wake_ups_generation,
+            _wake_ups_come_late,
+            id="a fence of the generation that the wake-up names",
         ),
         pytest.param(
             copies,

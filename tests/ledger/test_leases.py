@@ -2,6 +2,7 @@
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import pytest
@@ -88,17 +89,53 @@ def test_a_process_of_another_container_with_the_same_name_and_pid_keeps_its_lea
         assert leasing.shorten(connection, 4_711, 1.0) == 0
 
 
-def test_a_stale_wake_up_is_a_no_op(table: JobTable, wakeup: Wakeup) -> None:
+def test_a_wake_up_that_comes_late_begins_its_batch_and_the_one_sent_since_does_not(
+    table: JobTable, wakeup: Wakeup
+) -> None:
+    """A worker under a rate limit of Celery's holds wake-ups for longer than the dispatcher waits for them."""
     # Given a wake-up that was sent again because nobody took it
     with table.begin() as connection:
-        assert batches.resend(connection, [table.job_id], after_seconds=-1) == 1
-    (fresh,) = table.dispatch()
+        assert batches.resend(connection, [table.job_id], BatchKind, after_seconds=-1) == 1
 
-    # When the old message arrives after all, then it changes nothing, and the fresh one works
+    # When the old message arrives before the batch is sent again, then it changes nothing
     before = table.row(wakeup.batch_id)
     assert table.lease(wakeup) is None
     assert table.row(wakeup.batch_id) == before
-    assert table.lease(fresh) is not None
+
+    # When it arrives after that, then it begins the batch in its present generation
+    (fresh,) = table.dispatch()
+    late = leased(table, wakeup)
+    assert late.generation == fresh.generation == wakeup.generation + 1
+
+    # And whichever comes now, while the batch is worked on and when it is done, changes nothing
+    for act in (lambda: None, lambda: table.copy(late)):
+        act()
+        before = table.row(wakeup.batch_id)
+        assert [table.lease(again) for again in (wakeup, fresh)] == [None, None]
+        assert table.row(wakeup.batch_id) == before
+
+
+def test_a_wake_up_of_a_generation_yet_to_come_is_a_no_op(table: JobTable, wakeup: Wakeup) -> None:
+    """It is of commits that the job table has lost: what it was sent for is not known here."""
+    before = table.row(wakeup.batch_id)
+    assert table.lease(replace(wakeup, generation=wakeup.generation + 1)) is None
+    assert table.row(wakeup.batch_id) == before
+
+
+def test_of_a_late_wake_up_and_the_one_sent_since_one_wins_the_race(table: JobTable, wakeup: Wakeup) -> None:
+    with table.begin() as connection:
+        batches.resend(connection, [table.job_id], BatchKind, after_seconds=-1)
+    (fresh,) = table.dispatch()
+    both_there = Barrier(2)
+
+    def race(wake: Wakeup) -> Lease | None:
+        both_there.wait(timeout=120)
+        return table.lease(wake, f"worker of {wake.generation}")
+
+    with ThreadPoolExecutor(2) as racers:
+        leases = list(racers.map(race, (wakeup, fresh)))
+    assert [lease is None for lease in leases].count(False) == 1
+    assert table.row(wakeup.batch_id).attempts == 1
 
 
 def test_a_wake_up_is_worked_once_however_often_it_is_delivered(table: JobTable, wakeup: Wakeup) -> None:
@@ -109,7 +146,7 @@ def test_a_wake_up_is_worked_once_however_often_it_is_delivered(table: JobTable,
 
 def test_a_wake_up_is_sent_again_only_when_it_is_overdue(table: JobTable, wakeup: Wakeup) -> None:
     with table.begin() as connection:
-        assert batches.resend(connection, [table.job_id], after_seconds=3_600) == 0
+        assert batches.resend(connection, [table.job_id], BatchKind, after_seconds=3_600) == 0
     assert table.row(wakeup.batch_id).state == BatchState.DISPATCHED
 
 
@@ -333,7 +370,7 @@ def test_recalling_a_wake_up_that_a_worker_has_taken_changes_nothing(table: JobT
     before = table.row(wakeup.batch_id)
     with table.begin() as connection:
         batches.undispatch(connection, [wakeup])
-        batches.resend(connection, [table.job_id], after_seconds=-1)
+        batches.resend(connection, [table.job_id], BatchKind, after_seconds=-1)
     assert table.row(wakeup.batch_id) == before
 
 

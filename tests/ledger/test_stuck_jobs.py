@@ -239,25 +239,33 @@ def test_what_one_job_is_due_is_sent_although_the_next_cannot_be_tended(
     assert waiting(celery) == 1
 
 
-def test_a_wake_up_that_nobody_took_is_sent_again_though_others_wait(
-    database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("waits", "minutes", "anew"), [(0, 0.2, 0), (0, 1, 3), (2, 1, 0), (2, 6, 3), (3, 6, 0), (7, 60, 0)]
+)
+def test_wake_ups_that_nobody_took_are_sent_again_unless_their_queue_holds_one_for_each(
+    database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch, waits: int, minutes: float, anew: int
 ) -> None:
-    """Whoever took it may have died before its lease; and where there is always more to do, there is no empty queue."""
-    monkeypatch.setattr(dispatcher, "waiting", lambda _: 7)
+    """Whoever took one may have died before its lease; and where there is always more to do, there is no empty queue.
+
+    Where a queue holds one for each, a slow worker would otherwise find more of them each time that it takes one.
+    """
     monkeypatch.setattr(dispatcher, "_REAP_EVERY_S", 0.0)
+    # Given the wake-ups of three listings, sent so long ago, of which so many are still there, and full other queues
+    monkeypatch.setattr(dispatcher, "waiting_by_queue", lambda _: {"control": waits, "copy": 100, "cleanup": 100})
     table = JobTable(database)
-    table.apply(plan_of(planned("s")))
+    table.apply(plan_of(planned("s"), planned("t"), planned("u")))
     working = Dispatcher(database, make_app(redis_url), Counters(redis_url))
+    assert working.tick() == 3
+    before = table.rows()
+    sent_at = sa.func.clock_timestamp() - sa.func.make_interval(0, 0, 0, 0, 0, minutes)
+    for row in before:
+        table.set_batch(row.id, dispatched_at=sent_at)
+    # When the dispatcher looks
     working.tick()
-    [listing] = table.rows()
-    # Given one that was sent a minute ago, then it is left to wait
-    table.set_batch(listing.id, dispatched_at=sa.text("clock_timestamp() - interval '1 minute'"))
-    working.tick()
-    assert table.row(listing.id).generation == listing.generation
-    # When that was long ago, then it is sent anew
-    table.set_batch(listing.id, dispatched_at=sa.text("clock_timestamp() - interval '6 minutes'"))
-    working.tick()
-    assert table.row(listing.id).generation == listing.generation + 1
+    # Then so many are sent anew
+    after = {row.id: row.generation for row in table.rows()}
+    assert [after[row.id] - row.generation for row in before].count(1) == anew
+    assert {row.state for row in table.rows()} == {BatchState.DISPATCHED}
 
 
 def test_a_job_that_cannot_even_be_read_stops_no_other(database: Database, redis_url: str) -> None:

@@ -11,7 +11,7 @@ from job_table import INDEX, JobTable, plan_of, planned
 from pydantic import SecretStr
 
 from orchestrator.core.model import Wakeup
-from orchestrator.core.states import JobState
+from orchestrator.core.states import BatchKind, JobState
 from orchestrator.ledger import batches
 from orchestrator.ledger import tables as t
 from orchestrator.services.erase import JobTableBooks
@@ -141,7 +141,7 @@ class Jobs(RuleBasedStateMachine):
         """The dispatcher returns expired leases and lost wake-ups."""
         self.table.reap()
         with self.table.begin() as connection:
-            batches.resend(connection, [self.table.job_id], 1.0)
+            batches.resend(connection, [self.table.job_id], BatchKind, 1.0)
 
     @rule(stop=STOPS, window=st.integers(1, 4))
     def dispatch_and_work(self, stop: Stop | None, window: int) -> None:

@@ -13,7 +13,7 @@ from migrations.plan import Plan
 from orchestrator.cli import session, whole_indexes
 from orchestrator.core.freshness import Waits
 from orchestrator.core.model import Wakeup
-from orchestrator.core.states import JOB_ENDED, BatchState, JobState
+from orchestrator.core.states import JOB_ENDED, BatchKind, BatchState, JobState
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.ledger import batches, route_table
 from orchestrator.ledger.database import Database
@@ -219,7 +219,7 @@ class Life:
         first = self.table.dispatch(window)
         self.tick(self.dispatchers[1])
         with self.table.begin() as connection:
-            batches.resend(connection, self.jobs, -1.0)
+            batches.resend(connection, self.jobs, BatchKind, -1.0)
         second = self.table.dispatch(window)
         self.index.story.tell(f"two dispatchers send {len(first)} and {len(second)} wake-ups")
         for wakeup in [*second, *first]:
@@ -275,7 +275,7 @@ class Life:
             with self.table.begin() as connection:
                 _, spent = batches.requeue_expired(connection, [job_id], 8)
                 assert not spent, "a batch is beyond its attempts"
-                batches.resend(connection, [job_id], 1.0)
+                batches.resend(connection, [job_id], BatchKind, 1.0)
 
     def backs_up(self) -> None:
         """Somebody keeps a copy of Postgres."""

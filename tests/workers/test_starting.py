@@ -96,6 +96,14 @@ def test_a_pool_of_greenlets_is_refused_before_anything_is_taken() -> None:
         require_all("w1@here", {"pool_cls": Greenlets})
 
 
+@pytest.mark.parametrize("option", ["queues", "exclude_queues"])
+@pytest.mark.usefixtures("fleet")
+def test_a_queue_that_nobody_sends_to_is_not_waited_at(option: str) -> None:
+    require_all("w1@here", {option: ["copy", "control"]})
+    with pytest.raises(SystemExit, match=r"there is no queue copi\nnext: give `-Q` and `-X` one of control, copy"):
+        require_all("w1@here", {option: ["copy", "copi"]})
+
+
 @pytest.mark.parametrize("missing", ["DATABASE_URL", "REDIS_URL"])
 @pytest.mark.usefixtures("fleet")
 def test_a_worker_without_an_address_ends_and_names_it(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
