@@ -142,10 +142,13 @@ def test_a_failed_job_fits_a_phone_with_its_error_and_the_way_out(open_world: Op
     world.reaches(job_id, JobState.NEEDS_ATTENTION)
     desk = open_desk(world)
     page = desk.sit_down(phone=True)
-    for address in ("/", f"/jobs/{job_id}", f"/jobs/{job_id}/namespaces/2", "/workers", "/plans"):
+    of_job = f"/jobs/{job_id}"
+    for address in ("/", of_job, f"{of_job}/namespaces", f"{of_job}/namespaces/2", "/workers", "/plans"):
         page.goto(f"{desk.address}{address}")
-        # Then nothing is beside the screen
+        # Then nothing is beside the screen, nor beside what a table of namespaces shows of itself
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], address
+        for table in page.locator(".scroll[aria-label*=namespaces]").all():
+            assert table.evaluate("shown => shown.scrollWidth <= shown.clientWidth"), address
         desk.assert_usable(page)
     page.goto(f"{desk.address}/jobs/{job_id}")
     expect(page, "failed", "the target is locked")
