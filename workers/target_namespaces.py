@@ -1,9 +1,7 @@
 """Prepare a target namespace for its first record: create it, or note the ids that it holds already."""
 
-import sqlalchemy as sa
-
 from orchestrator.core.model import Target
-from orchestrator.ledger import batches, erasures, moves
+from orchestrator.ledger import batches, moves
 from vecfleet.digests import Tally
 from workers.erasure_check import drop_if_empty, subjects_of
 from workers.work import Later, Work
@@ -22,22 +20,23 @@ def prepare(work: Work, target: Target) -> Target:
     rolling back then keeps an empty namespace, which is harmless. A worker that was frozen until its tenant was erased
     leaves no namespace behind: it checks lease and erasure fence before the call, and the fence again after the call.
     """
-    with work.database.begin() as connection:
-        batches.require(connection, work.lease)
-        _require_not_erased(connection, target)
+    subjects = subjects_of(target.namespace)
+    with work.database.once() as connection:
+        if not batches.may_write(connection, work.lease, subjects):
+            raise _erased_meanwhile(target)
     _remove_the_alias_left(work, target)
     created = work.target.index.create_namespace(target.namespace, _schema(work))
     if created:
-        try:
-            with work.database.once() as connection:
-                _require_not_erased(connection, target)
-        except Later:
+        with work.database.once() as connection:
+            on_record = moves.prepared_unless_erased(connection, target.id, subjects)
+        if on_record is None:
             drop_if_empty(work.target.index, target.namespace)  # needs no lease, which may be over by now
-            raise
+            raise _erased_meanwhile(target)
+        return on_record
     # Under `dual` the application wrote the target's records, as it wrote their counterparts in the source. In an index
     # that the service filled for this job, all that it made is the job's.
     policies = work.job.plan.policies
-    foreign = not created and policies.writers != "dual" and not policies.prefilled
+    foreign = policies.writers != "dual" and not policies.prefilled
     lags = foreign and work.target.index.limits.reads_lag
     if lags:
         _let_its_maker_say_so(work, target)
@@ -45,7 +44,7 @@ def prepare(work: Work, target: Target) -> Target:
     if lags:
         _require_fresh(work, target)
     with work.database.begin() if held.count else work.database.once() as connection:
-        return moves.prepared(connection, target.id, created_by_us=created or policies.prefilled, held=held)
+        return moves.prepared(connection, target.id, created_by_us=policies.prefilled, held=held)
 
 
 def _remove_the_alias_left(work: Work, target: Target) -> None:
@@ -59,9 +58,8 @@ def _remove_the_alias_left(work: Work, target: Target) -> None:
         work.target.point_alias(target.namespace, None)
 
 
-def _require_not_erased(connection: sa.Connection, target: Target) -> None:
-    if erasures.fenced(connection, subjects_of(target.namespace)):
-        raise Later(0, f"the tenant of {target.namespace} was erased meanwhile")
+def _erased_meanwhile(target: Target) -> Later:
+    return Later(0, f"the tenant of {target.namespace} was erased meanwhile")
 
 
 def _let_its_maker_say_so(work: Work, target: Target) -> None:

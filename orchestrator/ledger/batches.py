@@ -146,9 +146,14 @@ LOCKED = _LOCK.cte("held")
 """The locked row of a batch whose lease is ours, for statements that depend on it. `fence_of` gives its parameters."""
 
 
+_ERASED = erasures.FENCED.cte("erased")
+_MAY_WRITE = sa.select(
+    sa.select(LOCKED.c.id).exists().label("held"), sa.select(_ERASED.c.subject).exists().label("erased")
+)
+
+
 def _raising() -> sa.Select[bool, bool, bool]:
-    erased = erasures.FENCED.cte("erased")
-    held, erasing = sa.select(LOCKED.c.id), sa.select(erased.c.subject)
+    held, erasing = sa.select(LOCKED.c.id), sa.select(_ERASED.c.subject)
     raised = (
         sa.update(t.target)
         .where(t.target.c.id == sa.bindparam("target"), t.target.c.authority == "source")
@@ -210,6 +215,17 @@ def size_of(connection: sa.Connection, batch_id: int) -> int:
     """Return how many ids the manifest names now. An erasure may have removed some."""
     size: int = connection.execute(sa.select(_B.size).where(_B.id == batch_id)).scalar_one()
     return size
+
+
+def may_write(connection: sa.Connection, lease: Lease, subjects: Collection[str]) -> bool:
+    """Say whether none of these subjects was erased, in one statement. Raises LeaseLost.
+
+    An erasure that commits after the statement began is missed here, as in `begin_write`: it waits for this lease.
+    """
+    row = connection.execute(_MAY_WRITE, {**fence_of(lease), "wanted": sorted(subjects)}).one()
+    if not row.held:
+        raise LeaseLost
+    return not row.erased
 
 
 def begin_write(connection: sa.Connection, lease: Lease, target_id: int, subjects: Collection[str]) -> bool:

@@ -1,6 +1,6 @@
 """Moves and targets: the state of each source namespace, and the namespaces that its records go to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from migrations.routing import Owner
 from orchestrator.core.model import Job, Lease, Move, Target
 from orchestrator.core.states import COPYING, JOB_ENDED, MOVE_EDGES, BatchKind, BatchState, MoveState
-from orchestrator.ledger import batches, jobs, transitions
+from orchestrator.ledger import batches, erasures, jobs, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
 from vecfleet.digests import Tally
@@ -235,6 +235,16 @@ _PREPARE = (
     .values(prepared=True, created_by_us=sa.or_(t.target.c.created_by_us, sa.bindparam("created", type_=sa.Boolean)))
     .returning(t.target)
 )
+
+
+_PREPARE_UNLESS_ERASED = _PREPARE.where(~sa.select(erasures.FENCED.cte("erased").c.subject).exists())
+
+
+def prepared_unless_erased(connection: sa.Connection, target_id: int, subjects: Collection[str]) -> Target | None:
+    """Record that we created the target's namespace; None, and nothing recorded, if a subject was erased meanwhile."""
+    values = {"of_target": target_id, "created": True, "wanted": sorted(subjects)}
+    row = connection.execute(_PREPARE_UNLESS_ERASED, values).one_or_none()
+    return None if row is None else _target(row)
 
 
 def prepared(connection: sa.Connection, target_id: int, *, created_by_us: bool, held: Tally = _NOTHING) -> Target:
