@@ -306,10 +306,10 @@ def advance(connection: sa.Connection, job_id: int, *, look_at_budget: bool = Tr
 
 def pronounce(connection: sa.Connection, job: Job) -> None:
     """Record a verdict for every target whose last check landed; then settle the moves that depend on them."""
-    judged = check_results.judgeable(connection, job.id, proving(job))
-    for evidence in judged:
-        verdict = judge(evidence)
-        checks.pronounce(connection, evidence.target.id, verdict.state, verdict.evidence)
+    judged = [
+        (evidence.target.id, judge(evidence)) for evidence in check_results.judgeable(connection, job.id, proving(job))
+    ]
+    checks.pronounce(connection, [(id, verdict.state, verdict.evidence) for id, verdict in judged])
     checks.settle_moves(connection, job.id)
 
 

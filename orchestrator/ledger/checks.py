@@ -1,10 +1,12 @@
 """Verification of each target: check batches, their results, and the verdict with its write sequence."""
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from migrations.plan import Level, Policies
 from orchestrator.core.model import Finding, Lease, TargetTally
@@ -61,10 +63,8 @@ def begin(connection: sa.Connection, job_id: int, policies: Policies) -> int:
     _forget(connection, list(ready))
     differences.forget(connection, list(ready))
     _add_readings(connection, [target_id for target_id, level in ready.items() if level != "ids"])
-    connection.execute(
-        sa.insert(t.batch),
-        [{"job_id": job_id, "target_id": target_id, "kind": BatchKind.SURVEY, "seq": 0} for target_id in ready],
-    )
+    surveys = sa.select(_T.job_id, _T.id, sa.literal(str(BatchKind.SURVEY)), sa.literal(0)).where(among(_T.id, ready))
+    connection.execute(sa.insert(t.batch).from_select(["job_id", "target_id", "kind", "seq"], surveys))
     asked = [target_id for target_id, level in ready.items() if level == "content+query"]
     _add_questions(connection, job_id, _sizes(connection, asked, policies))
     checks = (
@@ -259,8 +259,19 @@ def expected_of(connection: sa.Connection, target_ids: Sequence[int]) -> dict[in
     }
 
 
-def pronounce(connection: sa.Connection, target_id: int, state: CheckState, verdict: dict[str, Any]) -> None:
-    connection.execute(transitions.target_to(state, verdict=verdict, verdict_at=NOW).where(_T.id == target_id))
+def pronounce(connection: sa.Connection, verdicts: Sequence[tuple[int, CheckState, Mapping[str, Any]]]) -> None:
+    """Record a verdict for each target, in one statement: (target, state, evidence)."""
+    if not verdicts:
+        return
+    ids, states, evidence = zip(*verdicts, strict=True)
+    listed = (
+        sa.cast(list(ids), ARRAY(sa.BigInteger)),
+        sa.cast(list(states), ARRAY(sa.Text)),
+        sa.cast([json.dumps(each) for each in evidence], ARRAY(sa.Text)),
+    )
+    of = sa.func.unnest(*listed).table_valued("id", "state", "evidence").render_derived()
+    verdict = sa.cast(of.c.evidence, JSONB)
+    connection.execute(transitions.target_to(of.c.state, verdict=verdict, verdict_at=NOW).where(_T.id == of.c.id))
 
 
 def settle_moves(connection: sa.Connection, job_id: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.core.notices import HELD
-from orchestrator.core.states import BATCH_EDGES, CHECK_EDGES, JOB_EDGES, MOVE_EDGES, BatchState, CheckState, JobState
+from orchestrator.core.states import BATCH_EDGES, CHECK_EDGES, JOB_EDGES, MOVE_EDGES, BatchState, JobState
 from orchestrator.ledger import tables as t
 
 MACHINES: Mapping[str, tuple[str, Mapping[Any, Mapping[Any, str]]]] = {
@@ -102,6 +102,6 @@ def batch_anew(**values: Any) -> sa.Update:
     return batch_to(BatchState.READY, attempts=0, run_after=None, first_leased_at=None, **values)
 
 
-def target_to(state: CheckState, **values: Any) -> sa.Update:
-    """Return an update that sets targets to this state."""
+def target_to(state: Any, **values: Any) -> sa.Update:
+    """Return an update that sets targets to this state, or each to the state that the expression gives."""
     return sa.update(t.target).values(check_state=state, **values)
