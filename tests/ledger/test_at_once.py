@@ -14,6 +14,7 @@ from orchestrator.core.states import BatchKind, BatchState, MoveState
 from orchestrator.ledger import at_once, copies, moves
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.batches import LeaseLost
+from orchestrator.ledger.database import Database
 from vecfleet.digests import Tally
 from vecfleet.stores.base import Usage
 
@@ -24,8 +25,9 @@ _TIMES = {"dispatched_at", "first_leased_at", "done_at", "looked_at", "last_writ
 
 
 @pytest.fixture
-def twins(table: JobTable) -> JobTable:
+def twins(database: Database) -> JobTable:
     """A job of two sources that hold the same ids."""
+    table = JobTable(database)
     table.apply(plan_of(planned("s", "t"), planned("other", "u")))
     table.start()
     return table
