@@ -30,7 +30,7 @@ FOREIGN = {
 }
 LATER = ("out of scope",)
 BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-COMMAND_LINE = re.compile(r"^\s*(?:\$ )?(?:\.venv/bin/)?vecfleet ([a-z].*)$", re.MULTILINE)
+COMMAND_LINE = re.compile(r"^\s*(?:\$ )?(?:JOB=\$\()?(?:\.venv/bin/)?vecfleet ([a-z].*?)\)?$", re.MULTILINE)
 OUR_FILE = re.compile(r"((?:tests|vecfleet|migrations|orchestrator|workers|emulator|docs)/[\w/.-]+)(?:::(\w+))?")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
@@ -304,3 +304,35 @@ def test_the_page_and_the_certificate_say_the_same_of_what_an_erasure_cannot_rea
     assert len(RESIDUAL) == len(OUT_OF_REACH)
     for sentence, (of_certificate, of_page) in zip(RESIDUAL, OUT_OF_REACH, strict=True):
         assert of_certificate in sentence and of_page in section
+
+
+# Whoever copies a line of a page has jobs of their own: a number there would be another job's. What a terminal showed
+# stands after its `$`; flower.md describes what a program prints.
+CHANGING = "retry|verify|pass|cutover|cleanup|park accept|park undo|pause|resume|set|reverse|finish|cancel|rollback"
+NUMBERED = re.compile(rf"vecfleet (?:{CHANGING}|plan reverse) \d+|\bJOB=\d+")
+
+
+def numbered(text: str) -> list[str]:
+    """Return the commands for copying that change a job by a number of the page's own."""
+    copied = [line for line in indented(text).splitlines() if not re.match(r"\s*(?:\$|next:|or:)", line)]
+    return NUMBERED.findall("\n".join([*copied, *(code for _, code in coded(text))]))
+
+
+@each_page
+def test_no_page_changes_a_job_by_a_number_of_its_own(page: Path) -> None:
+    if page.name not in ("CHANGELOG.md", "flower.md") and page.parent.name != "adr":
+        assert numbered(page.read_text()) == [], "take the number from `apply --number`, and type $JOB"
+
+
+@pytest.mark.parametrize(
+    "line", ["    vecfleet rollback 1 --yes", "then `vecfleet pass 7`", "    JOB=1\n    vecfleet report 1"]
+)
+def test_a_number_of_the_pages_own_is_seen(line: str) -> None:
+    assert len(numbered(line)) == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["    $ vecfleet finish 1", "    vecfleet status 1", "    vecfleet rollback $JOB --yes"]
+)
+def test_a_terminals_output_and_a_readers_number_may_stand(line: str) -> None:
+    assert numbered(line) == []

@@ -47,6 +47,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "apply": (
         "vecfleet apply plans/creators-digital-twin-brain.yaml --dry-run",
         "vecfleet apply plans/creators-digital-twin-brain.yaml --backup --watch",
+        "JOB=$(vecfleet apply plans/creators-digital-twin-brain.yaml --no-backup --number)",
     ),
     "jobs": ("vecfleet jobs",),
     "status": ("vecfleet status 1", "vecfleet status 1 --watch"),

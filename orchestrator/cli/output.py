@@ -1,7 +1,8 @@
 """The look of answers: text with a `next:` line, or one JSON document; errors in red on stderr."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import IO, Annotated, Any
 
 import orjson
@@ -45,6 +46,16 @@ def _console(stream: IO[str], *, stderr: bool) -> Console:
 
 out = _console(sys.stdout, stderr=False)
 err = _console(sys.stderr, stderr=True)
+
+
+@contextmanager
+def aside(really: bool) -> Iterator[None]:
+    """Print what is said for people to stderr: stdout belongs to one value, as a shell takes it by `$(…)`."""
+    out.stderr = really
+    try:
+        yield
+    finally:
+        out.stderr = False
 
 
 def say(text: str = "", style: str | None = None) -> None:

@@ -1,6 +1,7 @@
 """`plan creators`, `plan namespaces`, `plan index`, `plan reverse` and `apply`."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -21,7 +22,7 @@ from orchestrator.cli import rendering
 from orchestrator.cli.looking import PlanFile
 from orchestrator.cli.mapping import mapped_to_json, say_mapped, with_shared
 from orchestrator.cli.options import NamespaceOption, NewIndexOptions, PlanOptions, RenamingOptions, SkipOption
-from orchestrator.cli.output import JobId, Json, say, say_json, say_next
+from orchestrator.cli.output import JobId, Json, aside, say, say_json, say_next
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, watch
 from orchestrator.core.states import JobState
@@ -170,10 +171,15 @@ def apply(
         bool, typer.Option("--no-backup", help="Go on without a backup: after clean-up only `plan reverse` is left.")
     ] = False,
     watching: Annotated[bool, typer.Option("--watch", help="Stay until the job rests; 0 only if verified.")] = False,
+    number: Annotated[
+        bool, typer.Option("--number", help="Print the job's number alone, for JOB=$(…); all else goes to stderr.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Start a job from a plan. The fleet does the work; this command may end."""
-    with fleet() as parts:
+    if number:
+        _require_alone({"--dry-run": dry_run, "--watch": watching, "--json": as_json})
+    with aside(number), fleet() as parts:
         reviewed = read_plan(plan)
         if dry_run:
             _show_dry_run(parts, reviewed, plan, as_json=as_json)
@@ -199,6 +205,8 @@ def apply(
         steps, way_back = [f"vecfleet status {job_id} --watch"], applying.way_back(reviewed, taken)
         if warnings:
             steps.insert(0, "vecfleet doctor")
+        if number:
+            typer.echo(job_id)
         if not as_json:
             say(f"job {job_id} is planned: {in_namespaces(reviewed.records, len(reviewed.moves))}")
             say(f"way back: {way_back}")
@@ -218,6 +226,17 @@ def apply(
             )
         else:
             say_next(steps)
+
+
+def _require_alone(others: Mapping[str, bool]) -> None:
+    """Raise BadInput if the number of a job is wanted together with what makes no job, or prints more."""
+    for option in (option for option, given in others.items() if given):
+        raise BadInput(
+            f"--number prints the number of a job and ends; {option} does not go with it",
+            next_step="JOB=$(vecfleet apply PLAN --number), and then vecfleet status $JOB --watch"
+            if option == "--watch"
+            else f"leave one of them out: {option} or --number",
+        )
 
 
 def _waiting(*, as_json: bool) -> applying.OnWait:

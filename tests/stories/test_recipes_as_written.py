@@ -207,8 +207,8 @@ def test_another_account(open_world: OpenWorld, tmp_path: Path) -> None:
         said = reader.type_next()
         assert "pinecone@eu: takes the key: digital-twin-brain" in said
         assert "24 equal · 0 different" in reader.type_next()
-        assert "pinecone@eu:digital-twin-brain → digital-twin-brain" in reader.type("vecfleet report 2")
-        assert_same_index(world.emulator.dump(BRAIN), before)
+        assert "pinecone@eu:digital-twin-brain → brain-of-eu" in reader.type("vecfleet report 2")
+        assert_same_index(world.emulator.dump("brain-of-eu"), before)
         assert_same_index(eu.dump(BRAIN), before)
         # And tenants are regrouped there, and found by a client that knows this account by its name alone
         reader.type_next(2)
@@ -222,7 +222,7 @@ def test_another_account(open_world: OpenWorld, tmp_path: Path) -> None:
         assert {hit.id for hit in hits} == set(before["coach"])
         # And an erasure reaches them in their account, and nobody else's
         reader.type_next()
-        assert eu.dump(BRAIN).keys() == world.emulator.dump(BRAIN).keys() == set()
+        assert eu.dump(BRAIN).keys() == world.emulator.dump("brain-of-eu").keys() == set()
         held = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != accounts]
         assert not any(b"key-of-eu" in content for content in held)
         reader.assert_typed_it_all()
