@@ -6,6 +6,7 @@ be their last place. Each cap raises with the command by which a person confirms
 
 from collections import Counter
 
+from orchestrator.core.confirming import confirmation
 from orchestrator.core.guards import MissingAt, against_missing, may_go
 from orchestrator.core.states import BatchKind
 from orchestrator.ledger import cleanup
@@ -27,7 +28,7 @@ def require_most_listed(work: Work, lacking: int) -> None:
             require_no_erasure(connection, move.source)
         raise NeedsOperator(
             f"{move.source} lists {move.planned - lacking} ids, though {move.planned} records were planned",
-            next_step=f"if {lacking} were deleted since, `vecfleet set {job.id} missing {lacking}` and resume; if not, "
+            next_step=f"if {lacking} were deleted since, `{confirmation(job.id, lacking)}` and resume; if not, "
             "resume once it lists them",
         )
 
@@ -109,7 +110,7 @@ def _require_under_cap(work: Work, what: str, count: int, of: int, why: str) -> 
         if total > allowed:
             require_no_erasure(connection, work.move.source)
             raise NeedsOperator(
-                f"{total} {why}", next_step=f"if that is meant, `vecfleet set {job.id} missing {total}` and resume"
+                f"{total} {why}", next_step=f"if that is meant, `{confirmation(job.id, total)}` and resume"
             )
 
 

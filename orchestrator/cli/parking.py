@@ -32,9 +32,10 @@ def park_list(
         records, batches = parking.records(connection, job, limit), parking.batches(connection, job)
         conflicting = parking.conflicting(connection, job) if open_yet else 0
         undecided = parking.undecided(connection, job)
+        confirmations = parking.confirmations(connection, job, None) if batches else ()
     decisions = deciding(job, undecided, conflicting)
     if batches:
-        decisions.append(f"vecfleet retry {job} failed")
+        decisions += [*confirmations, f"vecfleet retry {job} failed"]
     if any(parked.kind is BatchKind.COPY for parked in batches):
         decisions.append(f"vecfleet park accept {job} --all-batches")
     steps = (decisions if open_yet else []) or [f"vecfleet status {job}"]
@@ -90,7 +91,7 @@ def park_accept(
     batch: Annotated[
         list[int] | None, typer.Option(metavar="N", help="All records of this parked batch; may be repeated.")
     ] = None,
-    all_batches: Annotated[bool, typer.Option("--all-batches", help="All records of every parked batch.")] = False,
+    all_batches: Annotated[bool, typer.Option("--all-batches", help="All records of every parked copy batch.")] = False,
     yes: Yes = False,
 ) -> None:
     """Let parked records, or those of whole parked batches, stay behind in their source; many only by its name."""

@@ -6,6 +6,7 @@ freshness   how long a look must wait before a deletion may rest on it
 deciding    what a job does next
 retrying    what follows a failure: retry, split, park or pause
 guards      what stands against an irreversible step: caps, soak, verdicts, routes
+confirming  how a person confirms what went missing
 budget      what a job may spend
 verdicts    what the evidence of a check means
 agreement   whether both sides answer the same queries alike

@@ -293,8 +293,8 @@ def _next_pass(job: Job) -> list[Command]:
             To(JobState.RUNNING, f"pass {job.passes + 1}: writers go on"),
         ]
     reason = (
-        f"{job.passes} passes, and the sources still change: raise `vecfleet set {job.id} passes N` and resume, "
-        "or stop the writers"
+        f"{job.passes} passes, and the sources still change: allow more by "
+        f"`vecfleet set {job.id} passes {job.passes + job.plan.policies.max_passes}` and resume, or stop the writers"
     )
     return [To(JobState.PAUSING, reason, JobState.COPIED)]
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from shlex import quote
 
 from migrations.findings import few
 from migrations.plan import LEVELS, Level, Policies
+from orchestrator.core.confirming import confirmation
 from orchestrator.core.model import Job, Move, Target
 from orchestrator.core.states import CHECK_PASSED, JobState, MoveState
 from orchestrator.core.wording import being, counted, in_namespaces, parked_records_wait, would_stay_behind
@@ -106,12 +106,12 @@ def against_missing(job: Job, move: Move, missing: int, targets: Sequence[Missin
             count = target.written if target.holds_nothing else target.missing
             return (
                 f"{lost}: the source may be the last place that has them. If the application deleted them there: "
-                f"`vecfleet set {job.id} missing {count} --target {quote(target.namespace)}`, then retry"
+                f"`{confirmation(job.id, count, target.namespace)}`, then retry"
             )
     if missing > (missing_cap(move.written) if job.missing_allowed is None else job.missing_allowed):
         return (
             f"{missing} records of {move.source} are not at their targets any more; if the application deleted "
-            f"them there: `vecfleet set {job.id} missing N`, then retry"
+            f"them there: `{confirmation(job.id, missing)}`, then retry"
         )
     return None
 
@@ -126,7 +126,7 @@ class CleanUpFacts:
     targets: Sequence[Target]
     undecided: int
     parked_batches: int
-    claimed_elsewhere: Sequence[str]  # sources of this job that another live job reads or writes
+    claimed_elsewhere: Mapping[str, int]  # sources of this job, each with another live job that reads or writes it
     readers_moved: bool  # any reader, now or before
     routed: Sequence[Route]  # routes of other jobs that lead to sources of this one
 
@@ -143,7 +143,8 @@ def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[Objection]:
         parked = counted(facts.parked_batches, "batch is parked", "batches are parked")
         waiting.append(Objection("batches-parked", parked))
     objections += [reason for reason in waiting if reason != facts.job.reason]  # the job's own reason is shown already
-    objections += [Objection("source-claimed", f"another live job works on {name}") for name in facts.claimed_elsewhere]
+    claimed = facts.claimed_elsewhere.items()
+    objections += [Objection("source-claimed", f"job {other} works on {name}") for name, other in claimed]
     return objections + against_routes(facts.routed)
 
 
@@ -155,7 +156,7 @@ def way_to_clean_up(facts: CleanUpFacts, now: datetime) -> str:
     if job.state in (JobState.PLANNED, JobState.RUNNING, JobState.COPIED):
         return f"vecfleet status {job.id} --watch"
     by_state = against_state(job, facts.policies, now, readers_moved=facts.readers_moved)
-    if job.state is JobState.VERIFIED and by_state:
+    if job.state is JobState.VERIFIED and by_state and job.cut_over_percent < 100:
         return f"vecfleet cutover {job.id} --percent 100"
     if not by_state and _against_verdicts(facts, now):
         return f"vecfleet verify {job.id} --watch"
@@ -163,7 +164,8 @@ def way_to_clean_up(facts: CleanUpFacts, now: datetime) -> str:
         ways = [] if job.cut_over_percent else [f"`vecfleet cutover {job.id} --percent 100` leads on whose name stays"]
         ways += [leading_on(job.plan.source.typed), f"or keep both sides: `vecfleet finish {job.id}`"]
         return "; ".join(ways)
-    return f"vecfleet status {job.id}"
+    blocking = next(iter(facts.claimed_elsewhere.values()), job.id) if not by_state else job.id
+    return f"vecfleet status {blocking}"
 
 
 @dataclass(frozen=True, slots=True)

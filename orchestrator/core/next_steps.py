@@ -36,8 +36,8 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
         case _S.NEEDS_ATTENTION:
             return _attention(reading)
         case _S.PAUSED:
-            on = (*_lacking(job), *_levers(reading), f"vecfleet resume {job.id}", *_passing(reading))
-            return (*on, f"vecfleet cancel {job.id}")
+            first = (*_lacking(job), *reading.confirmations, *_levers(reading))
+            return (*first, f"vecfleet resume {job.id}", *_passing(reading), f"vecfleet cancel {job.id}")
         case _S.VERIFIED | _S.CUT_OVER if job.cleaning_at is not None:  # the clean-up goes on by itself
             return (*_objected(reading), watch)
         case _S.VERIFIED if job.cut_over_percent == 100:  # the verdict is new: the job returns to cut over by itself
@@ -50,8 +50,11 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
         case _S.VERIFIED if job.cut_over_percent:
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet reverse {job.id}")
         case _S.VERIFIED if moves_readers(reading) == "operator":
+            on = [f"vecfleet pass {job.id}"] if job.policies.writers == "delta" else []
             ends = [f"vecfleet finish {job.id}"] if job.recipe in _COPIES else []
-            return (f"vecfleet cutover {job.id} --percent 100", *ends, f"vecfleet rollback {job.id}")
+            return (f"vecfleet cutover {job.id} --percent 100", *on, *ends, f"vecfleet rollback {job.id}")
+        case _S.VERIFIED if keeps_in_step(job):
+            return (f"vecfleet pass {job.id}", f"vecfleet finish {job.id}", f"vecfleet rollback {job.id}")
         case _S.VERIFIED if job.policies.cut_over == "none" and job.policies.clean_up == "operator":
             finish, cleanup, rollback = (f"vecfleet {act} {job.id}" for act in ("finish", "cleanup", "rollback"))
             # Both a copy and a move end here, so finishing comes first: it deletes nothing. A reverse plan is there to
@@ -71,6 +74,25 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
             return (f"vecfleet report {job.id}",)
         case _:
             return (*missing_processes(reading), watch)
+
+
+def keeps_in_step(job: JobRow) -> bool:
+    """Say whether a verified job is a copy that follows its sources: applications use them, so none is deleted."""
+    return _may_stay(job) and job.policies.writers == "delta"
+
+
+def of_a_copy(job: JobRow) -> str | None:
+    """Say what a person decides about a verified copy; None if its old side is to be deleted."""
+    if not _may_stay(job):
+        return None
+    if keeps_in_step(job):
+        return f"another `vecfleet pass {job.id}` takes along what writers did since"
+    return "a person decides whether both sides stay or the old is deleted"
+
+
+def _may_stay(job: JobRow) -> bool:
+    """Say whether both sides may stay: no policy moves readers or deletes, and it is no way back from another job."""
+    return _moves_nobody(job) and job.policies.clean_up == "operator" and job.recipe != "reverse"
 
 
 def _lacking(job: JobRow) -> list[str]:
@@ -99,14 +121,18 @@ def moves_readers(reading: Reading) -> str:
     return "operator" if by_person else reading.job.policies.cut_over
 
 
+def _moves_nobody(job: JobRow) -> bool:
+    """Say whether the plan moves no reader, and no person did."""
+    return job.policies.cut_over == "none" and not job.cut_over_percent
+
+
 def soaks_until(job: JobRow, now: datetime) -> datetime | None:
     """Return the end of the soak time; None once it is over, or where a clean-up does not wait for it.
 
     Without any cut-over only the policy waits: a person who asks for the clean-up knows who reads the old.
     """
-    by_policy_alone = job.policies.cut_over == "none" and not job.cut_over_percent
-    since = job.verified_at if by_policy_alone else job.cut_over_at
-    if since is None or (by_policy_alone and job.policies.clean_up == "operator"):
+    since = job.verified_at if _moves_nobody(job) else job.cut_over_at
+    if since is None or (_moves_nobody(job) and job.policies.clean_up == "operator"):
         return None
     soaked = since + timedelta(seconds=job.policies.soak_seconds)
     return soaked if now < soaked else None
@@ -171,6 +197,7 @@ def _attention(reading: Reading) -> tuple[str, ...]:
     if reading.parked_batches or reading.undecided:
         steps.append(f"vecfleet park list {job.id}")
     steps += _passing(reading)
+    steps += reading.confirmations
     if reading.parked_batches:
         steps.append(f"vecfleet retry {job.id} failed")
     steps += deciding(job.id, reading.undecided, reading.conflicting)

@@ -12,7 +12,7 @@ from orchestrator.core.following import freezes, in_step_as_of, of_lag, of_write
 from orchestrator.core.freshness import fresh_from, frozen_from, next_pass_at
 from orchestrator.core.hooks import holding
 from orchestrator.core.model import Move
-from orchestrator.core.next_steps import MOVING, moves_readers, next_steps, nobody_works, soaks_until
+from orchestrator.core.next_steps import MOVING, moves_readers, next_steps, nobody_works, of_a_copy, soaks_until
 from orchestrator.core.reading import Reading, Undoing, Waiting
 from orchestrator.core.states import JOB_ENDED, JOB_WORKING, JobState, MoveState
 from orchestrator.core.windows import waits_until
@@ -347,6 +347,8 @@ def _lingering(undoing: Undoing, freshness_wait_s: float | None) -> str:
 
 def _before_clean_up(reading: Reading) -> str:
     job = reading.job
+    if copy := of_a_copy(job):
+        return copy
     by_whom = "a person decides when the old is deleted" if job.policies.clean_up == "operator" else "clean-up follows"
     soaked = soaks_until(job, reading.now)
     return f"the soak time lasts until {soaked:%Y-%m-%d %H:%M:%S %Z}; then {by_whom}" if soaked else by_whom

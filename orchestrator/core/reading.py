@@ -172,7 +172,8 @@ class Reading:
     is the next step. `conflicting`: the `undecided` records that only another plan can move, if a person is asked.
     `spent`: usage so far of a job that its budget paused. `landing`: until when an unanswered upsert may take effect.
     `empty_targets`: targets that hold nothing because the records meant for them were left behind. `reasons`: groups of
-    parked records and batches, by reason; `more_reasons`: number of groups that are not shown.
+    parked records and batches, by reason; `more_reasons`: number of groups that are not shown. `confirmations`: the
+    commands by which a person confirms what went missing and stopped the job.
     """
 
     now: datetime
@@ -198,3 +199,4 @@ class Reading:
     reasons: Sequence[ParkedGroup] = ()
     clients: Sequence[ClientGroup] = ()
     more_reasons: int = 0
+    confirmations: Sequence[str] = ()

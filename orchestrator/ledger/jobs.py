@@ -193,17 +193,18 @@ def require_not_done(connection: sa.Connection, digest: str) -> None:
         )
 
 
-def claimed_elsewhere(connection: sa.Connection, job: Job) -> list[str]:
-    """Return the sources of this job that another live job reads or writes."""
+def claimed_elsewhere(connection: sa.Connection, job: Job) -> dict[str, int]:
+    """Return the sources of this job that other live jobs read or write, each with the oldest of these jobs."""
     other = t.claim.alias()
     rows = connection.execute(
-        sa.select(other.c.namespace)
+        sa.select(other.c.namespace, sa.func.min(other.c.job_id).label("job_id"))
         .join(t.claim, sa.and_(t.claim.c.namespace == other.c.namespace, t.claim.c.index_host == other.c.index_host))
         .where(t.claim.c.job_id == job.id, t.claim.c.role == "source")
         .where(other.c.job_id != job.id)
-        .distinct()
+        .group_by(other.c.namespace)
+        .order_by(other.c.namespace)
     )
-    return [row.namespace for row in rows]
+    return {row.namespace: row.job_id for row in rows}
 
 
 def _insert_ownership(connection: sa.Connection, job_id: int, ownership: Ownership) -> None:

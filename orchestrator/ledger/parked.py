@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from orchestrator.core import manifests
+from orchestrator.core import confirming, manifests
 from orchestrator.core.reading import ParkedGroup
 from orchestrator.core.states import CLEANING, COPYING, BatchKind, BatchState, MoveState
 from orchestrator.ledger import copies, transitions
@@ -152,6 +152,27 @@ def batches(connection: sa.Connection, job_id: int) -> list[ParkedBatch]:
         .order_by(_B.id)
     )
     return [ParkedBatch(row[0], BatchKind(row[1]), *row[2:]) for row in rows]
+
+
+def confirmations(connection: sa.Connection, job_id: int, reason: str | None) -> tuple[str, ...]:
+    """Return the commands, not typed yet, that confirm what is missing by this reason and those of parked batches."""
+    named = _B.error_text.like("%`vecfleet set % missing %`%")
+    texts = connection.execute(
+        sa.select(_B.error_text).distinct().where(_B.job_id == job_id, _B.state == BatchState.PARKED, named)
+    ).scalars()
+    wanted = confirming.numbers_in([*texts, *([reason] if reason else [])])
+    if not wanted:
+        return ()
+    return confirming.confirmations(job_id, wanted, _said(connection, job_id))
+
+
+def _said(connection: sa.Connection, job_id: int) -> dict[str | None, int]:
+    """Return how many records a person allowed to be missing: by target, and for the job under None."""
+    of_job = connection.execute(sa.select(t.job.c.missing_allowed).where(t.job.c.id == job_id)).scalar_one()
+    of_targets = connection.execute(
+        sa.select(_T.namespace, _T.missing_allowed).where(_T.job_id == job_id, _T.missing_allowed.is_not(None))
+    )
+    return {row.namespace: row.missing_allowed for row in of_targets} | ({} if of_job is None else {None: of_job})
 
 
 def undecided(connection: sa.Connection, job_id: int) -> int:

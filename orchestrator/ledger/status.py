@@ -84,6 +84,7 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
         empty_targets=len(parked.left_empty(connection, job_id)) if totals.left_behind else 0,
         reasons=reasons[:_GROUPS],
         more_reasons=len(reasons[_GROUPS:]),
+        confirmations=parked.confirmations(connection, job_id, job.reason) if stopped or job.reason else (),
         clients=clients.groups(connection) if job.state not in JOB_ENDED else (),
         spent=used(connection, job_id) if (job.reason or "").startswith(SPENT) else None,
     )

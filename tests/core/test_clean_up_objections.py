@@ -19,7 +19,7 @@ READY = CleanUpFacts(
     targets=[TARGET, replace(TARGET, id=2, namespace="t2")],
     undecided=0,
     parked_batches=0,
-    claimed_elsewhere=[],
+    claimed_elsewhere={},
     readers_moved=True,
     routed=[],
 )
@@ -98,7 +98,7 @@ def test_where_everything_is_proven_and_soaked_nothing_stands_against_it() -> No
         (with_target(lands_by=NOW - HOUR, verdict_at=None), "upsert-landed", "t2 is to be checked again"),
         (replace(READY, undecided=1), "records-parked", "1 parked record waits for a decision"),
         (replace(READY, parked_batches=2), "batches-parked", "2 batches are parked"),
-        (replace(READY, claimed_elsewhere=["s"]), "source-claimed", "another live job works on s"),
+        (replace(READY, claimed_elsewhere={"s": 3}), "source-claimed", "job 3 works on s"),
         (
             replace(READY, routed=LED),
             "tenants-routed",
@@ -121,7 +121,8 @@ def test_each_objection_alone_is_enough(facts: CleanUpFacts, code: str, says: st
         (with_job(state=JobState.VERIFIED, cut_over_percent=50), "vecfleet cutover 1 --percent 100"),
         (with_job(cut_over_at=NOW), "vecfleet status 1"),
         (with_target(verdict_at=NOW - 25 * HOUR), "vecfleet verify 1 --watch"),
-        (replace(READY, claimed_elsewhere=["s2"]), "vecfleet status 1"),
+        (replace(READY, claimed_elsewhere={"s2": 3}), "vecfleet status 3"),
+        (with_job(state=JobState.VERIFIED, cut_over_at=NOW), "vecfleet status 1"),  # it waits for its soak time
     ],
 )
 def test_a_refusal_names_the_command_that_takes_the_first_objection_away(facts: CleanUpFacts, command: str) -> None:
@@ -135,7 +136,7 @@ def test_who_is_led_there_by_a_route_is_led_elsewhere_first() -> None:
 
 
 def test_all_objections_are_told_at_once() -> None:
-    facts = replace(with_job(cut_over_percent=5), undecided=1, parked_batches=1, claimed_elsewhere=["s", "s2"])
+    facts = replace(with_job(cut_over_percent=5), undecided=1, parked_batches=1, claimed_elsewhere={"s": 3, "s2": 4})
     assert len(against_clean_up(facts, NOW)) == 5
 
 

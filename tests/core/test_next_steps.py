@@ -47,6 +47,10 @@ from vecfleet.stores.base import Usage
             reading(JobState.PAUSED, resume_to=JobState.COPIED, passes=5, policies=policies(writers="dual")),
             ("vecfleet set 7 passes 10", "vecfleet resume 7", "vecfleet cancel 7"),
         ),
+        (
+            reading(JobState.PAUSED, confirmations=("vecfleet set 7 missing 18",)),
+            ("vecfleet set 7 missing 18", "vecfleet resume 7", "vecfleet cancel 7"),
+        ),
         (reading(JobState.VERIFIED), ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7")),
         *(
             (
@@ -63,6 +67,21 @@ from vecfleet.stores.base import Usage
         (
             reading(JobState.VERIFIED, policies=policies(cut_over="none"), recipe="reverse"),
             ("vecfleet cleanup 7", "vecfleet finish 7", "vecfleet rollback 7"),
+        ),
+        *(
+            (
+                reading(JobState.VERIFIED, policies=policies(cut_over="none", writers="delta"), recipe=recipe),
+                ("vecfleet pass 7", "vecfleet finish 7", "vecfleet rollback 7"),
+            )
+            for recipe in ("namespaces", "index", "stores", "export")  # whose source applications still write to
+        ),
+        (
+            reading(JobState.VERIFIED, policies=policies(cut_over="none", writers="delta"), recipe="reverse"),
+            ("vecfleet cleanup 7", "vecfleet finish 7", "vecfleet rollback 7"),
+        ),
+        (
+            reading(JobState.VERIFIED, policies=policies(writers="delta"), recipe="index"),
+            ("vecfleet cutover 7 --percent 100", "vecfleet pass 7", "vecfleet finish 7", "vecfleet rollback 7"),
         ),
         (
             reading(JobState.VERIFIED, verified_at=STARTED, policies=policies(cut_over="none", soak_seconds=3_600)),
@@ -158,6 +177,19 @@ def test_each_state_has_its_next_steps(seen: Reading, steps: tuple[str, ...]) ->
         (
             {"resume_to": JobState.CLEANING, "parked_batches": 1},
             ("vecfleet park list 7", "vecfleet retry 7 failed", "vecfleet finish 7"),
+        ),
+        (
+            {
+                "resume_to": JobState.CLEANING,
+                "parked_batches": 1,
+                "confirmations": ("vecfleet set 7 missing 4 --target t",),
+            },
+            (
+                "vecfleet park list 7",
+                "vecfleet set 7 missing 4 --target t",
+                "vecfleet retry 7 failed",
+                "vecfleet finish 7",
+            ),
         ),
     ],
 )

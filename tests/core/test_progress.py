@@ -229,7 +229,7 @@ def test_a_soak_time_says_when_it_ends_and_what_follows() -> None:
     ("clean_up", "says"),
     [
         ("auto", "the soak time lasts until 2026-11-21 12:59:50 UTC; then clean-up follows"),
-        ("operator", "a person decides when the old is deleted"),
+        ("operator", "a person decides whether both sides stay or the old is deleted"),
     ],
 )
 def test_without_a_cut_over_only_the_policy_waits_for_the_soak_time(clean_up: str, says: str) -> None:
@@ -237,6 +237,13 @@ def test_without_a_cut_over_only_the_policy_waits_for_the_soak_time(clean_up: st
     assert progress(reading(JobState.VERIFIED, verified_at=STARTED, policies=plans)).waits == (says,)
     over = reading(JobState.CUT_OVER, cut_over_at=STARTED)
     assert progress(over).waits == ("a person decides when the old is deleted",)
+
+
+def test_a_copy_that_follows_its_source_waits_for_no_deletion() -> None:
+    plans = policies(cut_over="none", writers="delta")
+    seen = progress(reading(JobState.VERIFIED, verified_at=STARTED, policies=plans))
+    assert seen.waits == ("another `vecfleet pass 7` takes along what writers did since",)
+    assert not any("cleanup" in step for step in seen.next_steps)
 
 
 def test_readers_that_a_person_split_are_told_although_the_plan_moves_none() -> None:

@@ -8,7 +8,9 @@ import pytest
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
+from orchestrator.core.next_steps import next_steps
 from orchestrator.core.states import BatchKind, BatchState, JobState, MoveState
+from orchestrator.ledger import status
 from orchestrator.services import acts
 from vecfleet.errors import Unavailable
 from vecfleet.records import Record
@@ -54,8 +56,11 @@ def test_a_small_source_most_of_which_its_target_lost_is_not_deleted_before_a_pe
     one.until(JobState.NEEDS_ATTENTION)
     assert len(one.ids("s")) == 7
 
-    # Until a person says of this target that it is meant
+    # Until a person says of this target that it is meant, as they are led to
+    said = f"vecfleet set {job_id} missing 4 --target {TARGET}"
+    assert proposed(one)[:3] == (f"vecfleet park list {job_id}", said, f"vecfleet retry {job_id} failed")
     acts.set_lever(database, job_id, "ana", "missing", 4, TARGET)
+    assert said not in proposed(one)
     acts.retry(database, job_id, "ana", "failed")
     one.until(JobState.CLEANED)
     assert one.ids("s") == []
@@ -127,9 +132,11 @@ def test_a_source_that_lists_much_less_than_was_planned_waits_for_a_person(open_
         acts.resume(database, job_id, "ana")
     assert one.table.moves["s"].listed_all is False
 
-    # Until a person says that the others were deleted
+    # Until a person says that the others were deleted, as they are led to
     one.until(JobState.PAUSED)
+    assert proposed(one)[:2] == (f"vecfleet set {job_id} missing 18", f"vecfleet resume {job_id}")
     acts.set_lever(database, job_id, "ana", "missing", 18)
+    assert proposed(one)[0] == f"vecfleet resume {job_id}"
     acts.resume(database, job_id, "ana")
     one.until(JobState.VERIFIED)
     assert one.ids(TARGET) == one.ids("s") and one.table.move.listed == 5
@@ -139,6 +146,12 @@ def test_a_source_that_shrank_a_little_since_its_plan_is_copied_as_it_is(open_jo
     one = open_job({"s": twenty_three()[:13]}, planned("s", TARGET, COUNT))
     one.until(JobState.VERIFIED)
     assert (one.table.move.listed, one.ids(TARGET)) == (13, one.ids("s"))
+
+
+def proposed(one: One) -> tuple[str, ...]:
+    """Return the steps that a person is led to: in the terminal, on the page and in the report alike."""
+    with one.table.begin() as connection:
+        return next_steps(status.reading(connection, one.table.job_id, namespaces=0))
 
 
 def away(monkeypatch: pytest.MonkeyPatch, *kept: str) -> None:
