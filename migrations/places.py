@@ -110,11 +110,14 @@ def _single(a: Place, name: str, b: Place, renames: Sequence[Pair]) -> Counterpa
     at_a, at_b = _namespace(a, name), _namespace(b, new)
     for place, wanted, info in ((a, name, at_a), (b, b.only, at_b)):
         if info is None and wanted is not None:
-            raise NotFound(
-                f"{place.text!r} names no namespace that is there; the index holds {_some_of(place)}",
-                next_step=_look(place),
-            )
+            raise _absent(place)
     return _pair("", at_a, at_b)
+
+
+def _absent(place: Place) -> NotFound:
+    return NotFound(
+        f"{place.text!r} names no namespace that is there; the index holds {_some_of(place)}", next_step=_look(place)
+    )
 
 
 def _look(*places: Place) -> str:
@@ -136,6 +139,8 @@ def _several(a: Place, b: Place, renames: Sequence[Pair]) -> list[Counterparts]:
     chosen = ["*"]
     if a.chosen is not None:
         at_a = {name: at_a[name] for name in matches(a.chosen, at_a)}
+        if not at_a:
+            raise _absent(a)
         chosen = [a.chosen, *map(_made, renames)]
     new = _renamed(a, at_a, renames)
     rest = set().union(*(matches(names, at_b) for names in chosen)) - set(new.values())
@@ -147,9 +152,11 @@ def _several(a: Place, b: Place, renames: Sequence[Pair]) -> list[Counterparts]:
 def _renamed(a: Place, namespaces: Mapping[str, object], renames: Sequence[Pair]) -> dict[str, str]:
     """Return the name at B of each namespace of A. Raises BadInput for a rename that does nothing or merges two."""
     naming = Naming(pairs=tuple(renames))
-    objections = naming.objections(a.reader.index.info.name, list(namespaces), list(namespaces))
+    looked_at = a.reader.index.info.name + (f"/{a.chosen}" if a.chosen is not None else "")
+    objections = naming.objections(looked_at, list(namespaces), list(namespaces))
     if objections:
-        raise BadInput("; ".join(objections), next_step="each --rename says what one namespace of A is called at B")
+        step = f"each --rename says what a namespace of A is called at B; {_look(a)}"
+        raise BadInput("; ".join(objections), next_step=step)
     return {name: canonical(template.name or "") for name, template in naming.templates(namespaces).items()}
 
 

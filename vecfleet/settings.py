@@ -33,7 +33,7 @@ def _by_psycopg(url: SecretStr) -> SecretStr:
     return SecretStr(f"postgresql+psycopg://{place}")
 
 
-JOIN = 'set it; of an embedded stack that runs: eval "$(vecfleet up --print)"; or start one: `vecfleet up`'
+JOIN = 'set it; to join a stack that runs: eval "$(vecfleet up --print)"; to start one: `vecfleet up`'
 """The next step if a setting that names a server is missing."""
 
 

@@ -13,7 +13,8 @@ import typer
 
 from orchestrator.cli.commands import COMMANDS, GROUPS, PROGRAM, build, listing
 from orchestrator.cli.output import NobodyAnswers, err, say_error
-from vecfleet.errors import VecfleetError
+from vecfleet.errors import BadInput, VecfleetError
+from vecfleet.settings import Settings
 
 _USAGE = 2  # what was typed is no command line: the parser ends this itself, and has said why
 _BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if code == _USAGE and not _asks_for_a_list(words):
-            err.print(f"next: {_next_after(words, end.__context__)}")
+            _say_misuse(words, end.__context__)
         return code
     except VecfleetError as error:
         if isinstance(error, NobodyAnswers):
@@ -36,8 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say_error(error, as_json="--json" in words)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the edge: people get a sentence, the log the traceback
-        err.print(f"an unexpected {type(error).__name__} ended this: a fault of vecfleet, not yours", style="red")
-        err.print(f"next: look at, and send, the traceback in {_log(words)}", soft_wrap=True)
+        fault = VecfleetError(
+            f"an unexpected {type(error).__name__} ended this: a fault of vecfleet, not yours",
+            next_step=f"look at, and send, the traceback in {_log(words)}",
+        )
+        say_error(fault, as_json="--json" in words)
         return _BUG
     return 0
 
@@ -58,9 +62,19 @@ def _asks_for_a_list(words: Sequence[str]) -> bool:
     return not words or (len(words) == 1 and words[0] in GROUPS)
 
 
+def _say_misuse(words: Sequence[str], misuse: BaseException | None) -> None:
+    """Say what helps who typed no command line. The parser said what is wrong with it; a program is told again."""
+    step = _next_after(words, misuse)
+    if "--json" not in words:
+        err.print(f"next: {step}")
+        return
+    said = getattr(misuse, "format_message", str)  # the parser's errors have no public class
+    say_error(BadInput(said() or "this is no command line", next_step=step, code="usage"), as_json=True)
+
+
 def _next_after(words: Sequence[str], misuse: BaseException | None) -> str:
     """Return what helps who typed no command line: the jobs where the number of one is missing, or else the help."""
-    parameter = getattr(misuse, "param", None)  # the parser's errors have no public class
+    parameter = getattr(misuse, "param", None)
     return f"{PROGRAM} jobs" if getattr(parameter, "name", None) == "job" else _help_of(words)
 
 

@@ -20,7 +20,7 @@ import typer
 
 from migrations.survey import Surveyor
 from orchestrator.cli.commands import build
-from orchestrator.cli.output import err, say, say_error
+from orchestrator.cli.output import err, say, say_error, say_next
 from orchestrator.cli.running import WORKERS, page_address
 from orchestrator.cli.session import fleet
 from orchestrator.cli.watching import INTERRUPTED, NotReached
@@ -87,6 +87,8 @@ def demo(
                 outer.rmdir()
             say("\nEverything is stopped and erased again; `vecfleet demo --keep` leaves it running.")
     say(f"The demo took {time.monotonic() - began:.0f} s in all.")
+    if not keep:
+        say_next(["vecfleet up --detach"])
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def status(
     limit: Annotated[int, typer.Option(min=0, help="Show at most so many namespaces.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """Show how far a job is, why it waits, and what to do next. With --watch, 0 only if it ends verified or beyond."""
+    """Show how far a job is, why it waits, and what to do next. With --watch, 0 only if it gets where it was going."""
     with fleet() as parts:
         if watching:
             state = look(parts, job, namespaces=0).reading.job.state

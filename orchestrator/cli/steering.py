@@ -93,7 +93,7 @@ def _count(parts: Fleet, job: int) -> None:
 
 
 def another_pass(job: JobId, whole: Whole = False, watching: Watch = False) -> None:
-    """Read every source once more, where the plan lets writers go on; then verify again."""
+    """Read the sources once more, where the plan lets writers go on; what was not written to is left out."""
     with fleet() as parts:
         number = acts.another_pass(parts.database, job, who(), whole=whole)
         say(f"job {job}: pass {number} begins")
@@ -190,12 +190,12 @@ class Changed(StrEnum):
 def roll_back(
     job: JobId,
     changed: Annotated[
-        Changed | None, typer.Option(help="What to do with records that changed since they were written.")
+        Changed | None, typer.Option(help="Go on where records changed since they were written, and keep those.")
     ] = None,
     yes: Yes = False,
     watching: Watch = False,
 ) -> None:
-    """Remove what the job wrote, before clean-up; what changed since is never removed: without --changed, refused."""
+    """Remove what the job wrote, before clean-up, and never what changed since: where anything did, it stops first."""
     with fleet() as parts:
         totals = look(parts, job, namespaces=0).reading.totals
         with parts.database.begin() as connection:
@@ -276,7 +276,19 @@ class Lever(StrEnum):
     WORKERS = "workers"
 
 
-def lever_value(word: str) -> float:
+_TYPICAL = {
+    Lever.WINDOW: 24,
+    Lever.HOURS: 2,
+    Lever.PACE: 0.5,
+    Lever.BUDGET: 2,
+    Lever.PASSES: 10,
+    Lever.MISSING: 20,
+    Lever.DOUBT: 0,
+    Lever.WORKERS: 4,
+}
+
+
+def _lever_value(job: int, lever: Lever, word: str) -> float:
     """Read the value of a lever as it was typed. Raises BadInput for what is no number."""
     try:
         number = float(word)
@@ -285,7 +297,7 @@ def lever_value(word: str) -> float:
     if not isfinite(number):
         raise BadInput(
             f"{word!r} is no number",
-            next_step="give one, as in `vecfleet set 1 window 24` or `vecfleet set 1 pace 0.5`",
+            next_step=f"give one, as in `vecfleet set {job} {lever} {_TYPICAL[lever]}`",
         )
     return number
 
@@ -293,13 +305,14 @@ def lever_value(word: str) -> float:
 def set_lever(
     job: JobId,
     lever: Annotated[Lever, typer.Argument(help="What to change.")],
-    value: Annotated[float, typer.Argument(metavar="N", parser=lever_value)],
+    word: Annotated[str, typer.Argument(metavar="N", help="How many, or how much.")],
     target: Annotated[
         str | None,
         typer.Option(metavar="NAMESPACE", help="With `missing`: so many of this target alone, be they all it held."),
     ] = None,
 ) -> None:
     """Change how hard a job works while it runs. `workers` is for the stack of `vecfleet up`, for all its jobs."""
+    value = _lever_value(job, lever, word)
     with fleet() as parts:
         if lever is Lever.WORKERS and target is None:
             with parts.database.begin() as connection:

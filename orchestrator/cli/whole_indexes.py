@@ -75,14 +75,23 @@ def every(
         store, name = parts.accounts.account(index)
         kept = store.backups().every(name)
         backups = [replace(backup, index=full_name(store.name, backup.index)) for backup in kept]
+    steps = [f"vecfleet backup create {index}" if name else "vecfleet audit"]
+    if backups:
+        newest = max(backups, key=lambda backup: backup.created_at or "")
+        steps = [f"vecfleet backup restore {newest.id} {newest.index}-restored"]
     if as_json:
-        say_json({"backups": [_body(backup) for backup in backups]})
+        say_json({"backups": [_body(backup) for backup in backups], "next_steps": steps})
+        return
+    if not backups:
+        say(f"there is no backup of {index}" if name else "there are no backups")
+        say_next(steps)
         return
     rows = (
         (backup.id, backup.index, backup.status, backup.created_at or "", f"{backup.records or 0:,}")
         for backup in backups
     )
     say_table(("backup", "index", "state", "taken", ">records"), rows)
+    say_next(steps)
 
 
 def restore(

@@ -17,9 +17,10 @@ PLACE = Path(__file__).resolve().parents[2] / "docs" / "commands.md"
 HEAD = """# Commands
 
 What `vecfleet COMMAND --help` prints, held by a test. Every command that only looks takes `--json` and then prints one
-JSON document; every answer ends with what to type next (`next:`, or `next_steps`). An error is then the last line of
-stderr, `{"error": {"code", "message", "next_step"}}`, a refusal with its `objections`. Programs go by the `code`, such
-as `soak-time`: it stays when the sentence changes.
+JSON document. An answer ends with what to type next (`next:`, or `next_steps`), but for that of `down`, which ends with
+a line for your shell; what runs on until it is stopped has none. With `--json` an error is the last line of stderr,
+`{"error": {"code", "message", "next_step"}}`, a refusal with its `objections`. Programs go by the `code`, such as
+`soak-time`: it stays when the sentence changes.
 
 | exit code | means |
 |---|---|

@@ -19,6 +19,7 @@ def test_a_job_may_begin_with_a_backup_of_the_whole_index_which_restores_under_a
     (taken,) = listed
     assert (taken["index"], taken["status"], taken["records"]) == ("brain", "Ready", 4)
     assert f"vecfleet backup restore {taken['id']} NAME" in applied.out
+    assert vecfleet("backup", "list").out.endswith(f"next: vecfleet backup restore {taken['id']} brain-restored\n")
     # And it makes an index that holds what was there
     restored = vecfleet("backup", "restore", taken["id"], "brain-again")
     assert restored.code == 0, restored.err
@@ -30,7 +31,9 @@ def test_a_backup_is_not_taken_for_a_plan_that_does_not_fit(vecfleet: Vecfleet, 
     vecfleet("plan", "creators", "brain", "--creator", "ana", "--out", "plan.yaml")
     brain.write("second", "b-3")
     assert vecfleet("apply", "plan.yaml", "--backup").code == 3
-    assert json.loads(vecfleet("backup", "list", "--json").out) == {"backups": []}
+    assert vecfleet("backup", "list", "--json").json == {"backups": [], "next_steps": ["vecfleet audit"]}
+    listed = vecfleet("backup", "list", "brain").out
+    assert listed == "there is no backup of brain\nnext: vecfleet backup create brain\n"
 
 
 def test_a_backup_that_is_not_there_is_looked_for_among_the_backups(vecfleet: Vecfleet, brain: Brain) -> None:

@@ -73,6 +73,19 @@ def test_what_is_no_command_line_is_told_where_its_help_is(
     assert answer.code == 2 and answer.err.splitlines()[-1] == f"next: {helps}"
 
 
+def test_a_program_is_told_in_the_last_line_what_was_wrong(vecfleet: Vecfleet, database: Database) -> None:
+    answer = vecfleet("status", "--json")
+    error = json.loads(answer.err.splitlines()[-1])["error"]
+    assert answer.code == 2 and error["code"] == "usage" and error["next_step"] == "vecfleet jobs"
+    assert "JOB" in error["message"]
+    # Also of a fault that nobody foresaw
+    with database.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE job DROP COLUMN reason")
+    answer = vecfleet("jobs", "--json")
+    error = json.loads(answer.err.splitlines()[-1])["error"]
+    assert answer.code == 70 and "ProgrammingError" in error["message"] and "cli.log" in error["next_step"]
+
+
 def test_an_index_that_is_not_there(refused: Refused) -> None:
     refused("plan", "creators", "brian", "--creator", "ana", says="no index 'brian'.*there are: brain", code=2)
     refused("audit", "brian", says="no index 'brian'", code=2)
@@ -232,6 +245,7 @@ def test_levers_that_are_no_numbers(refused: Refused) -> None:
     refused("cutover", "1", "--percent", "abc", says="(?s)'abc' is no share of twins.*--percent 25", code=2)
     for word in ("x", "nan", "inf"):
         refused("set", "1", "window", word, says=f"(?s)'{word}' is no number.*vecfleet set 1 window 24", code=2)
+    refused("set", "1", "missing", "few", says="(?s)'few' is no number.*vecfleet set 1 missing 20", code=2)
 
 
 def test_an_unexpected_fault_is_one_sentence_and_the_log_has_the_rest(

@@ -96,6 +96,29 @@ def test_each_that_only_looks_speaks_json(words: tuple[str, ...]) -> None:
     assert "--json" in help_of(*words)
 
 
+# What it prints last is for a shell; or it runs on until it is stopped.
+WITHOUT_NEXT = {"down", "dispatcher", "worker", "serve", "flower", "emulator"}
+
+
+def calls(tree: ast.Module, name: str, seen: set[str]) -> set[str]:
+    """Return what a function of this module calls, itself or by another one of the module."""
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if name not in functions or name in seen:
+        return set()
+    seen.add(name)
+    nodes = list(ast.walk(functions[name]))
+    called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    said = {"next" for node in nodes if isinstance(node, ast.Constant) and str(node.value).startswith("next: ")}
+    return called.union(said, *(calls(tree, one, seen) for one in called))
+
+
+@pytest.mark.parametrize("words", sorted(set(COMMANDS) - WITHOUT_NEXT))
+def test_each_that_answers_says_what_is_next(words: str) -> None:
+    module, _, function = COMMANDS[words].partition(":")
+    tree = ast.parse(Path(import_module(f"orchestrator.cli.{module}").__file__ or "").read_text())
+    assert calls(tree, function, set()) & {"say_next", "next", "write", "watch"}
+
+
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
 def test_each_ends_its_help_with_something_to_type(words: tuple[str, ...]) -> None:
     _, _, examples = help_of(*words).partition("Examples:")

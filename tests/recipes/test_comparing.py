@@ -138,7 +138,14 @@ def test_a_pattern_chooses_and_a_rename_says_what_became_of_a_name(
     [
         ("memory:a/nope", "memory:b", [], "'memory:a/nope' names no namespace"),
         ("memory:a/x", "memory:b/nope", [], "'memory:b/nope' names no namespace"),
-        ("memory:a/nope-*", "memory:b", [], "holds a namespace"),
+        (
+            "memory:a/nope-*",
+            "memory:b",
+            [],
+            "'memory:a/nope-*' names no namespace that is there; the index holds 'x', 'y'",
+        ),
+        ("memory:a/x*", "memory:b", ["y=z"], "no namespace of the index 'a/x*' matches 'y'; it holds 'x'"),
+        ("memory:a/x", "memory:b", ["y=z"], "no namespace of the index 'a/x' matches 'y'; it holds 'x'"),
         ("memory:a", "memory:b", ["nope=x"], "no namespace of the index 'a' matches 'nope'"),
         ("memory:a", "memory:b", ["*=all"], "would come together in 'all'"),
         ("memory:a", "memory:b", ["x-*=t/{2}"], "asks for {2}, and its left side has 1 wildcards"),
@@ -158,6 +165,16 @@ def test_what_cannot_be_meant_is_said_before_anything_is_read(
     with pytest.raises((BadInput, NotFound), match=re.escape(said)) as refused:
         pairs_of(world, a, b, *renames)
     assert "INDEX lists" not in (refused.value.next_step or "")
+
+
+def test_a_pattern_that_matches_nothing_at_a_is_refused_although_b_has_such_names(
+    world: World, both: tuple[MemoryIndex, MemoryIndex]
+) -> None:
+    # Otherwise nothing is compared, and with --one-way that would pass for equal
+    fill(both[0], "x", ["1"])
+    fill(both[1], "nope-1", ["1"])
+    with pytest.raises(NotFound, match="names no namespace that is there; the index holds 'x'"):
+        pairs_of(world, "memory:a/nope-*", "memory:b")
 
 
 def test_a_range_is_compared_alone_and_the_ranges_together_are_all(
