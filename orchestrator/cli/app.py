@@ -14,7 +14,6 @@ import typer
 from orchestrator.cli.commands import COMMANDS, GROUPS, PROGRAM, build, listing
 from orchestrator.cli.output import NobodyAnswers, err, say_error
 from vecfleet.errors import BadInput, VecfleetError
-from vecfleet.settings import Settings
 
 _USAGE = 2  # what was typed is no command line: the parser ends this itself, and has said why
 _BUG = 70  # EX_SOFTWARE of sysexits.h
