@@ -18,7 +18,7 @@ from orchestrator.core.model import Job
 from orchestrator.core.states import JobState
 from orchestrator.core.two_persons import TwoPersons
 from orchestrator.core.wording import counted, in_namespaces
-from orchestrator.ledger import route_table, whole_indexes
+from orchestrator.ledger import index_acts, route_table, whole_indexes
 from orchestrator.ledger.consents import Agreement
 from orchestrator.services import hooks as leave
 from orchestrator.services.erase import exporter
@@ -164,17 +164,26 @@ def wipe(
                 )
             say(f"exported, and read back: {exported:,} records to {export}")
             _require_as_shown(opened, namespaces)
+        lands_in_s = parts.settings.request_deadline_seconds + parts.settings.freshness_wait_seconds
         with parts.database.begin() as connection:
             leave.require_no_hook(connection, Hook.BEFORE_CLEAN_UP)
             leave.use_two(connection, agree(connection))
-            whole_indexes.note_wipe(connection, who(), index, opened.info.host, records, len(namespaces))
-        lands_in_s = parts.settings.request_deadline_seconds + parts.settings.freshness_wait_seconds
+            host = opened.info.host
+            hold = whole_indexes.note_wipe(connection, who(), index, host, records, len(namespaces), lands_in_s)
+
+        def hold_on() -> None:
+            with parts.database.begin() as connection:
+                index_acts.go_on(connection, hold, lands_in_s)
+
         left = erasing.delete_all(
             opened,
             namespaces,
             confirm_s=max(erasing.CONFIRM_S, parts.settings.freshness_wait_seconds),
+            before_each=hold_on,
             wait_for_landing=lambda: wait(lands_in_s, _UNANSWERED),
         )
+        with parts.database.begin() as connection:
+            index_acts.end(connection, hold)
         for remainder in left:
             say(f"left: {remainder}", style="red")
         say(

@@ -14,7 +14,18 @@ import sqlalchemy as sa
 from orchestrator.core import manifests
 from orchestrator.core.redaction import Traces, Words
 from orchestrator.core.states import CHECKING, BatchKind, CheckState
-from orchestrator.ledger import audit, batches, checks, database, differences, erased_ids, erasures, moves, transitions
+from orchestrator.ledger import (
+    audit,
+    batches,
+    checks,
+    database,
+    differences,
+    erased_ids,
+    erasures,
+    index_acts,
+    moves,
+    transitions,
+)
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.jobs import encodes, index_of
 from vecfleet import names
@@ -361,11 +372,15 @@ def lookup_keys(connection: sa.Connection) -> set[str]:
 
 
 def indexes(connection: sa.Connection) -> set[str]:
-    """Return the full names of all indexes of the vector database, in any account, that a job ever read or wrote."""
-    return {
+    """Return the full names of all indexes of the vector database, in any account, that a job ever read or wrote.
+
+    Those too that the service filled for a plan that became no job.
+    """
+    of_jobs = {
         name
         for side in ("source", "target")
         for name in connection.execute(
             sa.select(index_of(side)).where(_J.plan[side]["store"].astext.startswith(PINECONE)).distinct()
         ).scalars()
     }
+    return of_jobs | index_acts.filled(connection)

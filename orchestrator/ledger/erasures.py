@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from orchestrator.core.states import JOB_ENDED, BatchKind, BatchState
-from orchestrator.ledger import audit
+from orchestrator.ledger import audit, index_acts
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among_pairs
 from vecfleet.errors import NotFound, Refused
@@ -48,8 +48,8 @@ def note_leases(connection: sa.Connection, number: int, deadline_s: float) -> No
 def _last_landing(connection: sa.Connection, deadline_s: float) -> datetime | None:
     """Return by when the newest write of any job, live or ended, was carried out. None if nothing was written.
 
-    Only indexes whose reads lag count. A write is on record before it is sent. It was answered unless a worker lost its
-    lease meanwhile; then it may take as long as a request may last.
+    Only indexes whose reads lag count, and those that the service filled. A write is on record before it is sent. It
+    was answered unless a worker lost its lease meanwhile; then it may take as long as a request may last.
     """
     written = (
         sa.select(_T.job_id, sa.func.max(_T.last_write_at).label("at"))
@@ -66,7 +66,10 @@ def _last_landing(connection: sa.Connection, deadline_s: float) -> datetime | No
     )
     answered_by = written.c.at + sa.func.make_interval(0, 0, 0, 0, 0, 0, deadline_s)
     landed = sa.case((unanswered, answered_by), else_=sa.func.least(answered_by, NOW))
-    at: datetime | None = connection.execute(sa.select(sa.func.max(landed))).scalar_one()
+    filled_at = index_acts.last_filled_at(connection)
+    at: datetime | None = connection.execute(
+        sa.select(sa.func.greatest(sa.select(sa.func.max(landed)).scalar_subquery(), filled_at))
+    ).scalar_one()
     return at
 
 

@@ -20,8 +20,8 @@ from orchestrator.core.hooks import holding
 from orchestrator.core.model import Job, index_from_json, index_to_json
 from orchestrator.core.states import JOB_EDGES, JOB_ENDED, BatchState, JobState
 from orchestrator.core.windows import closes_at, waits_until
+from orchestrator.ledger import index_acts, transitions
 from orchestrator.ledger import tables as t
-from orchestrator.ledger import transitions
 from orchestrator.ledger.database import NOW
 from vecfleet import __version__, names
 from vecfleet.connections import ACCOUNT
@@ -103,6 +103,7 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
     if not namespaces:
         return
     lock_claims(connection)
+    index_acts.require_not_wiped(connection, host)
     other = t.claim.alias()
     in_the_way = connection.execute(
         sa.select(other.c.namespace, other.c.role, other.c.job_id, t.job.c.state)

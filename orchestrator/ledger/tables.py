@@ -562,6 +562,23 @@ embedding_cost = Table(
     _count("unanswered"),  # tokens of requests without an answer, which the service may have billed
 )
 
+# What happens to a whole index outside of any job. A wipe holds its index; the service fills one before a job begins.
+index_act = Table(
+    "index_act",
+    metadata,
+    _id(),
+    Column("kind", Text, nullable=False),
+    Column("index", Text, nullable=False),  # with its account, as commands name it
+    Column("host", Text),  # of a wipe
+    Column("filled_from", Text),  # the index that a conversion converts
+    Column("who", Text, nullable=False),
+    _now("begun_at"),
+    _when("until"),  # a wipe that goes on puts it off; after it, nothing of the wipe takes effect
+    _when("ended_at"),
+    _one_of("kind", ("wipe", "conversion", "import")),
+    Index(None, "ended_at"),
+)
+
 leader = Table(
     "leader",
     metadata,

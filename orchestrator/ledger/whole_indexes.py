@@ -8,7 +8,7 @@ from migrations.plan import IndexRef, Plan
 from orchestrator.core.guards import against_routes, leading_on
 from orchestrator.core.model import Job
 from orchestrator.core.states import JOB_ENDED
-from orchestrator.ledger import audit, jobs, route_table
+from orchestrator.ledger import audit, index_acts, jobs, route_table
 from orchestrator.ledger import tables as t
 from vecfleet.connections import PINECONE
 from vecfleet.errors import Refused
@@ -27,7 +27,7 @@ def live_on(connection: sa.Connection, host: str) -> list[int]:
 
 
 def require_unused(connection: sa.Connection, index: str, host: str) -> None:
-    """Raise Refused if a live job uses the index, or routes lead there.
+    """Raise Refused if a live job uses the index, a wipe or the service's filling is under way, or routes lead there.
 
     No other job claims a part of it until the transaction ends, and without a claim no job leads tenants there.
     """
@@ -39,6 +39,8 @@ def require_unused(connection: sa.Connection, index: str, host: str) -> None:
             code="index-at-work",
             next_step=f"end it first: vecfleet status {busy[0]}",
         )
+    index_acts.require_not_wiped(connection, host)
+    index_acts.require_not_filled(connection, index)
     objections = against_routes(route_table.leading_to(connection, host, index))
     if objections:
         raise Refused(objections=objections, next_step=leading_on(index))
@@ -98,10 +100,16 @@ def _filled_anew(plan: Plan) -> str:
     )
 
 
-def note_wipe(connection: sa.Connection, who: str, index: str, host: str, records: int, namespaces: int) -> None:
-    """Note the intent to empty an index; commit it before the first deletion. Raises Refused if a job uses it."""
+def note_wipe(
+    connection: sa.Connection, who: str, index: str, host: str, records: int, namespaces: int, lands_s: float
+) -> int:
+    """Note the intent to empty an index, and hold it; commit this before the first deletion. Return the hold's number.
+
+    From the commit on no job claims anything in the index. Raises Refused if a job uses it.
+    """
     require_unused(connection, index, host)
     audit.note(connection, who, "wipe", None, index=index, records=records, namespaces=namespaces)
+    return index_acts.begin_wipe(connection, index, host, who, lands_s)
 
 
 def read_by(connection: sa.Connection, index: str) -> list[Job]:

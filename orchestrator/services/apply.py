@@ -15,8 +15,8 @@ from migrations.recipes import check_plan, survey_again
 from migrations.routing import Ownership
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.freshness import Waits
-from orchestrator.ledger import audit, jobs, whole_indexes
-from orchestrator.services import bulk_import, conversion
+from orchestrator.ledger import audit, index_acts, jobs, whole_indexes
+from orchestrator.services import bulk_import, conversion, fillings
 from orchestrator.telemetry import tracing
 from vecfleet.connections import full_name
 from vecfleet.errors import Refused
@@ -128,10 +128,10 @@ def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None, on_wait: O
     filled_by: str | None = None
     if plan.policies.converted:
         with _noting(fleet, plan, who, on_wait) as noted:
-            checked, target, filled_by = _converted(fleet, plan, noted)
+            checked, target, filled_by = _converted(fleet, plan, who, noted)
     elif plan.policies.bulk is not None:
         with _noting(fleet, plan, who, on_wait) as noted:
-            checked, target, filled_by = _bulk_imported(fleet, plan, plan.policies.bulk, noted)
+            checked, target, filled_by = _bulk_imported(fleet, plan, plan.policies.bulk, who, noted)
     else:
         checked = check(fleet, plan)
         target = checked.target or _create_target(fleet, plan, checked.source)
@@ -152,6 +152,7 @@ def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None, on_wait: O
         whole_indexes.require_staying(connection, plan)
         if filled_by is not None:
             whole_indexes.take_filled(connection, job_id, plan, filled_by)
+            index_acts.end_filling(connection, plan.target.typed)
         audit.note(
             connection, who, audit.APPLIED, job_id, plan=plan.digest, moves=len(plan.moves), records=plan.records
         )
@@ -176,7 +177,7 @@ def _noting(fleet: Fleet, plan: Plan, who: str, on_wait: OnWait | None) -> Itera
         notes.forget(plan.digest)
 
 
-def _converted(fleet: Fleet, plan: Plan, on_wait: OnWait | None) -> tuple[Checked, IndexInfo, str]:
+def _converted(fleet: Fleet, plan: Plan, who: str, on_wait: OnWait | None) -> tuple[Checked, IndexInfo, str]:
     """Have the service convert the source, or wait for the conversion that an earlier apply began. Return its id, too.
 
     It may take hours, so the plan is checked before it and after it.
@@ -185,10 +186,12 @@ def _converted(fleet: Fleet, plan: Plan, on_wait: OnWait | None) -> tuple[Checke
     if begun is None:
         checked = check(fleet, plan)
         conversion.require_absent(plan, checked.target)
+        fillings.begin(fleet, plan, None, who)
         begun = conversion.begin(fleet, plan, checked.source, on_wait)
     else:
         with fleet.database.begin() as connection:
             whole_indexes.require_filled_anew(connection, plan, begun.id)
+        fillings.go_on(fleet, plan, who)
     conversion.finish(fleet, plan, begun, on_wait)
     checked = check(fleet, plan)
     target = conversion.require_made(plan, checked.target)
@@ -197,7 +200,7 @@ def _converted(fleet: Fleet, plan: Plan, on_wait: OnWait | None) -> tuple[Checke
 
 
 def _bulk_imported(
-    fleet: Fleet, plan: Plan, files: BulkFiles, on_wait: OnWait | None
+    fleet: Fleet, plan: Plan, files: BulkFiles, who: str, on_wait: OnWait | None
 ) -> tuple[Checked, IndexInfo, str]:
     """Have the service import the plan's files, or wait for the import that an earlier apply began. Return its key."""
     begun = bulk_import.finish(fleet, plan, files, on_wait)
@@ -208,6 +211,7 @@ def _bulk_imported(
     target = checked.target or _create_target(fleet, plan, checked.source)
     if begun is None:
         assert on_wait is not None, "`finish` refuses where nobody waits"
+        fillings.begin(fleet, plan, target.host, who)
         begun = bulk_import.run(fleet, plan, files, target, on_wait)
     if plan.create_target is not None:
         conversion.require_all_planned(fleet, plan, target)

@@ -18,10 +18,10 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from migrations.plan import read_plan
 from orchestrator.core.redaction import Traces, Words
 from orchestrator.core.two_persons import TwoPersons, person_of
-from orchestrator.ledger import anonymise, audit, embeddings, erasures, ownership
+from orchestrator.ledger import anonymise, audit, embeddings, erasures, index_acts, ownership
 from orchestrator.ledger.consents import Agreement
 from orchestrator.ledger.database import Database
-from orchestrator.services import erase_guards, hooks
+from orchestrator.services import erase_guards, fillings, hooks
 from orchestrator.services.erase_redis import forget_in_redis
 from vecfleet.errors import BadPlan, Busy, Refused
 from vecfleet.names import Tenant
@@ -108,7 +108,8 @@ class JobTableBooks:
         redis_url = self._settings.redis_url
         in_redis, left = forget_in_redis(redis_url.get_secret_value(), traces.words()) if redis_url else (0, [])
         with self._database.begin() as connection:
-            erasures.require_begun(connection, number, subject_of(tenant))
+            begun = erasures.require_begun(connection, number, subject_of(tenant))
+            index_acts.require_no_filling_since(connection, begun.at)
             last = erasures.last_write_at(connection, number)
             complete = {
                 **certificate,
@@ -136,6 +137,7 @@ class JobTableBooks:
         with erase_guards.refusing(self._database, number, who):
             with self._database.begin() as connection:
                 row = erasures.require_begun(connection, number, subject_of(tenant))
+                index_acts.require_no_filling_since(connection, row.at)
                 begun = _known(connection, number, tenant)
             erase_guards.require_own(begun, tenant, found)
             if self.wait_s(number) > 0:
@@ -149,6 +151,7 @@ class JobTableBooks:
     def finish_told(self, accounts: "Accounts", number: int, told: Ending, who: str) -> dict[str, Any]:
         """Finish an erasure that an application carried out, once this process has seen that no record is left."""
         tenant = Tenant(told.creator, told.twin)
+        fillings.settle(self._database, accounts)
         begun, began, asked_by = self.require_begun(number, tenant, told.found, who)
         with self._database.begin() as connection:
             of_jobs = anonymise.indexes(connection) | {self._settings.pinecone_index_name or DEFAULT_INDEX}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import anonymise
+from orchestrator.services import fillings
 from orchestrator.services.erase import JobTableBooks, exporter
 from vecfleet.errors import BadInput, NotFound
 from vecfleet.names import Tenant
@@ -24,6 +25,7 @@ class Reach:
 
 def reach(parts: Fleet, named: Sequence[str] | None = None) -> Reach:
     """Return the named indexes, or the one of the settings and those of any job in any account; and all exports."""
+    fillings.settle(parts.database, parts.accounts)
     handed_out = parts.folders.handed_out()
     exports = [parts.folders.open(info) for info in parts.folders.indexes() if info.name not in handed_out]
     return Reach(_indexes(parts, named), exports, sorted(handed_out))

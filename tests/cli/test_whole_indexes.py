@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from orchestrator.ledger import consents, hooks, whole_indexes
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.services.erase import exporter
-from vecfleet.errors import Unavailable
+from vecfleet.errors import Refused, Unavailable
 from vecfleet.records import Record
 from vecfleet.stores.base import Index, Limits, Usage
 from vecfleet.stores.memory import MemoryStore
@@ -179,6 +180,29 @@ def test_what_an_application_wrote_after_a_deletion_that_was_not_answered_stays(
     assert answer.code == 1 and "left: first" in answer.out
     assert asked == ["first"]
     assert tenants.store.open(tenants.store.describe("brain")).list_ids("first").ids == ["since"]
+
+
+def test_no_job_begins_in_an_index_between_the_deletions_of_a_wipe(
+    vecfleet: Vecfleet, tenants: Brain, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the wipe would delete what the job has just written, or is about to read."""
+    original, refusals = PineconeIndex.delete_namespace, list[str]()
+    there = replace(INDEX, host=tenants.store.describe("brain").host)
+
+    def delete_namespace(index: PineconeIndex, name: str) -> Usage:
+        try:
+            table.apply(plan_of(planned("first", f"t-{name}")), source=there, target=there)
+        except Refused as refusal:
+            refusals.append(refusal.code)
+        return original(index, name)
+
+    monkeypatch.setattr(PineconeIndex, "delete_namespace", delete_namespace)
+
+    assert vecfleet("wipe", "--index", "brain", "--no-backup", "--yes").code == 0
+
+    assert refusals == ["index-being-wiped"] * 4
+    # And afterwards one may
+    table.apply(plan_of(planned("first", "t")), source=there, target=there)
 
 
 def test_wipe_keeps_off_an_index_that_a_job_works_on(vecfleet: Vecfleet, tenants: Brain, table: JobTable) -> None:

@@ -81,7 +81,7 @@ def test_an_index_that_a_live_job_uses_is_not_deleted_also_where_it_holds_no_nam
 def test_an_index_that_a_job_took_since_it_was_looked_at_is_not_emptied(database: Database) -> None:
     apply(database)
     with database.begin() as connection, pytest.raises(Refused, match="job 1 works on"):
-        whole_indexes.note_wipe(connection, WHO, INDEX.name, INDEX.host, 3, 1)
+        whole_indexes.note_wipe(connection, WHO, INDEX.name, INDEX.host, 3, 1, 60.0)
 
 
 @pytest.mark.parametrize("turn", range(5))

@@ -221,6 +221,10 @@ class Conversion(Filling):
     skipped: int
 
     @property
+    def is_complete(self) -> bool:
+        return self.status == "Completed"
+
+    @property
     def doing(self) -> str:
         return f"converts {self.source} into {self.target}"
 

@@ -280,25 +280,36 @@ def _answer(index: Index, place: TenantPlace, *, query: bool) -> tuple[TenantPla
 
 
 def delete_all(
-    index: Index, found: Sequence[TenantPlace], *, confirm_s: float, wait_for_landing: Callable[[], None]
+    index: Index,
+    found: Sequence[TenantPlace],
+    *,
+    confirm_s: float,
+    before_each: Callable[[], None],
+    wait_for_landing: Callable[[], None],
 ) -> list[str]:
     """Delete these namespaces, asking once for each, and confirm it. Returns what is left, with the reason.
 
-    If an answer is missing, the deletion may be carried out later. `wait_for_landing` returns when it no longer can,
-    and only then does this look whether the namespace is there. If it is there then, it stays, for the next request.
+    `before_each` raises Refused if nothing more may be deleted. If an answer is missing, the deletion may be carried
+    out later. `wait_for_landing` returns when it no longer can, and only then does this look whether the namespace is
+    there. If it is there then, it stays, for the next request.
     """
     eraser = _Eraser([index], Tenant(""), known_nowhere, None, {}, confirm_s, time.monotonic, time.sleep)
     eraser.free(index, {place.name for place in found})
-    answers = in_parallel(lambda place: (place.name, *_ask_to_delete(index, place.name)), found)
+    answers = in_parallel(lambda place: (place.name, *_ask_to_delete(index, place.name, before_each)), found)
     if any(unanswered for _, _, unanswered in answers):
         wait_for_landing()
     return eraser.confirm(index, found, {name: said for name, said, unanswered in answers if said and not unanswered})
 
 
-def _ask_to_delete(index: Index, namespace: str) -> tuple[str | None, bool]:
+def _ask_to_delete(index: Index, namespace: str, before: Callable[[], None]) -> tuple[str | None, bool]:
     """Ask once; return the store's sentence if it does not say yes, and whether it may have done it all the same."""
+
+    def ask() -> None:
+        before()
+        index.delete_namespace(namespace)
+
     try:
-        once_unless_refused(lambda: index.delete_namespace(namespace))
+        once_unless_refused(ask)
     except StoreError as error:
         return error.message, isinstance(error, Transient) and not isinstance(error, RateLimited)
     return None, False

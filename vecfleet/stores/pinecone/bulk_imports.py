@@ -37,6 +37,11 @@ class PineconeImports:
         ]
         return max(standing, key=lambda begun: begun.created_at, default=None)
 
+    def under_way(self) -> bool:
+        """Say whether any import into this index has not ended."""
+        with translated(f"list the imports into {self._index!r}"):
+            return any(model.status in _RUNNING for model in self._client.get().list_imports())
+
     def begin(self, files: BulkFiles) -> BulkImport:
         """Ask for it once. What cannot be stored is left out. Raises what the service refuses with."""
         with translated(f"import {files.uri} into {self._index!r}"):

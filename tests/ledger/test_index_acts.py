@@ -1,0 +1,151 @@
+"""A wipe holds its index against jobs, and what the service fills before a job begins is certified by no erasure."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+
+import pytest
+import sqlalchemy as sa
+from job_table import ELSEWHERE, INDEX, JobTable, plan_of, planned
+from stages import verified
+
+from orchestrator.core.states import JobState
+from orchestrator.ledger import erasures, index_acts, whole_indexes
+from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import Database
+from orchestrator.services import acts
+from vecfleet.errors import Refused
+
+LANDS_S, FRESHNESS_S = 30.0, 60.0
+
+
+def wipe(database: Database) -> int:
+    with database.begin() as connection:
+        return whole_indexes.note_wipe(connection, "ana", INDEX.name, INDEX.host, 3, 1, LANDS_S)
+
+
+def passes(database: Database, seconds: float) -> None:
+    """The wipe stands still for so long."""
+    with database.begin() as connection:
+        connection.execute(sa.update(t.index_act).values(until=t.index_act.c.until - timedelta(seconds=seconds)))
+
+
+def apply(database: Database) -> None:
+    JobTable(database).apply(plan_of(planned("s", "t")))
+
+
+def test_while_an_index_is_emptied_no_job_takes_a_namespace_of_it(database: Database) -> None:
+    hold = wipe(database)
+
+    with pytest.raises(Refused, match=f"ana empties {INDEX.name}") as refused:
+        apply(database)
+
+    assert refused.value.code == "index-being-wiped"
+    # But one of another index, and any once the wipe is over
+    JobTable(database).apply(plan_of(planned("s", "t"), target=ELSEWHERE), source=ELSEWHERE, target=ELSEWHERE)
+    with database.begin() as connection:
+        index_acts.end(connection, hold)
+    apply(database)
+
+
+def test_a_job_that_is_over_takes_nothing_back_from_an_index_that_is_emptied(database: Database) -> None:
+    over = verified(database, cut_over="none")
+    acts.finish(database, over.job_id, "ana")
+    wipe(database)
+
+    with pytest.raises(Refused, match="empties"):
+        acts.roll_back(database, over.job_id, "ana", None)
+
+    assert over.job.state is JobState.FINISHED
+
+
+def test_a_wipe_that_stood_still_lets_go_once_nothing_of_it_can_take_effect_and_deletes_no_more(
+    database: Database,
+) -> None:
+    hold = wipe(database)
+    # When its next deletion might take effect after its hold is over
+    passes(database, index_acts._HOLD_S + 1)
+    # Then it is not sent, though nobody else may begin yet
+    with database.begin() as connection, pytest.raises(Refused, match="this stood still for more than 120 s"):
+        index_acts.go_on(connection, hold, LANDS_S)
+    with pytest.raises(Refused, match="empties"):
+        apply(database)
+    # And once none can, a job may begin
+    passes(database, LANDS_S)
+    apply(database)
+
+
+def test_each_deletion_puts_the_end_of_the_hold_off(database: Database) -> None:
+    hold = wipe(database)
+    for _ in range(3):
+        passes(database, index_acts._HOLD_S - 1)
+        with database.begin() as connection:
+            index_acts.go_on(connection, hold, LANDS_S)
+    with pytest.raises(Refused, match="empties"):
+        apply(database)
+
+
+@pytest.mark.parametrize("turn", range(5))
+def test_of_a_wipe_and_a_job_at_once_one_is_refused(database: Database, turn: int) -> None:
+    barrier = Barrier(2)
+
+    def at_once(what: object) -> bool:
+        barrier.wait()
+        try:
+            what(database)  # type: ignore[operator]
+        except Refused:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        won = list(pool.map(at_once, (wipe, apply)))
+
+    assert sorted(won) == [False, True]
+
+
+def fill(database: Database) -> None:
+    with database.begin() as connection:
+        index_acts.note_filling(connection, "documents", INDEX.name, "ana")
+
+
+def begun(database: Database) -> tuple[int, sa.Row[tuple[object, ...]]]:
+    """An erasure: its number and its row."""
+    with database.begin() as connection:
+        number = erasures.begin(connection, "a digest", "ana")
+    with database.begin() as connection:
+        erasures.note_leases(connection, number, LANDS_S)
+        return number, erasures.require_begun(connection, number, "a digest")
+
+
+def test_no_erasure_ends_while_the_service_fills_an_index_or_right_after(database: Database) -> None:
+    fill(database)
+    fill(database)  # applied again
+    _, row = begun(database)
+    with database.begin() as connection, pytest.raises(Refused, match="the service fills documents") as refused:
+        index_acts.require_no_filling_since(connection, row.at)
+    assert refused.value.code == "filling-under-way" and index_acts_of(database) == 1
+
+    # When the job begins meanwhile, then what the service wrote was looked at by nobody
+    with database.begin() as connection:
+        index_acts.end_filling(connection, "documents")
+        with pytest.raises(Refused, match="documents was filled by the service meanwhile"):
+            index_acts.require_no_filling_since(connection, row.at)
+        assert index_acts.filled(connection) == {"documents"}
+
+    # And the next erasure waits until reads show it
+    number, row = begun(database)
+    with database.begin() as connection:
+        index_acts.require_no_filling_since(connection, row.at)
+        assert 0 < erasures.wait_s(connection, number, LANDS_S, FRESHNESS_S) <= FRESHNESS_S
+
+
+def index_acts_of(database: Database) -> int:
+    with database.begin() as connection:
+        return connection.execute(sa.select(sa.func.count()).select_from(t.index_act)).scalar_one()
+
+
+@pytest.mark.parametrize("index", ["documents", INDEX.name])
+def test_nobody_empties_an_index_that_the_service_fills_or_reads(database: Database, index: str) -> None:
+    fill(database)
+    with database.begin() as connection, pytest.raises(Refused, match=f"the service makes documents of {INDEX.name}"):
+        whole_indexes.note_wipe(connection, "ana", index, f"{index}.local", 3, 1, LANDS_S)
