@@ -9,7 +9,7 @@ from orchestrator.core.budget import as_much_again, over_budget
 from orchestrator.core.guards import against_proof
 from orchestrator.core.hooks import holding, way_on
 from orchestrator.core.reading import JobRow, Reading
-from orchestrator.core.states import JOB_WORKING, CheckState, JobState
+from orchestrator.core.states import JOB_WORKING, CheckState, JobState, MoveState
 from orchestrator.core.wording import POLICY_WAITS, WORKER
 
 _S = JobState
@@ -37,7 +37,7 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
             return _attention(reading)
         case _S.PAUSED:
             first = (*_lacking(job), *reading.confirmations, *_levers(reading))
-            return (*first, f"vecfleet resume {job.id}", *_passing(reading), f"vecfleet cancel {job.id}")
+            return (*first, f"vecfleet resume {job.id}", *_passing(reading), _giving_up(reading))
         case _S.VERIFIED | _S.CUT_OVER if job.cleaning_at is not None:  # the clean-up goes on by itself
             return (*_objected(reading), watch)
         case _S.VERIFIED if job.cut_over_percent == 100:  # the verdict is new: the job returns to cut over by itself
@@ -66,11 +66,9 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
             return (f"vecfleet cleanup {job.id}", f"vecfleet reverse {job.id}", f"vecfleet finish {job.id}")
         case _S.CUT_OVER:
             return (watch, f"vecfleet reverse {job.id}")
-        case _S.CANCELLED:
+        case _S.CANCELLED | _S.FINISHED if not job.cut_over_percent and job.cleaning_at is None:
             return (f"vecfleet report {job.id}", f"vecfleet rollback {job.id}")
-        case _S.FINISHED if not job.cut_over_percent and job.cleaning_at is None:
-            return (f"vecfleet report {job.id}", f"vecfleet rollback {job.id}")
-        case _S.CLEANED | _S.FINISHED | _S.ROLLED_BACK:
+        case _S.CLEANED | _S.FINISHED | _S.CANCELLED | _S.ROLLED_BACK:
             return (f"vecfleet report {job.id}",)
         case _:
             return (*missing_processes(reading), watch)
@@ -93,6 +91,13 @@ def of_a_copy(job: JobRow) -> str | None:
 def _may_stay(job: JobRow) -> bool:
     """Say whether both sides may stay: no policy moves readers or deletes, and it is no way back from another job."""
     return _moves_nobody(job) and job.policies.clean_up == "operator" and job.recipe != "reverse"
+
+
+def _giving_up(reading: Reading) -> str:
+    """Return the command that gives the job up. Until its clean-up begins, readers on the new side go back first."""
+    job, states = reading.job, reading.totals.namespaces
+    begun = job.resume_to is _S.CLEANING or states.get(MoveState.CLEANING) or states.get(MoveState.CLEANED)
+    return f"vecfleet {'reverse' if job.cut_over_percent and not begun else 'cancel'} {job.id}"
 
 
 def _lacking(job: JobRow) -> list[str]:
@@ -210,8 +215,8 @@ def _attention(reading: Reading) -> tuple[str, ...]:
     if job.resume_to is _S.CLEANING:
         return (f"vecfleet cleanup {job.id}",)
     if job.cleaning_at is not None:  # the clean-up may have deleted records: only a reverse plan restores them
-        return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}", f"vecfleet cancel {job.id}")
+        return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}", _giving_up(reading))
     if job.resume_to is _S.COPIED and not set(reading.targets) - {CheckState.EMPTY}:  # another check proves no more
         undo = [f"vecfleet park undo {job.id} --all"] if reading.totals.left_behind else []
-        return (f"vecfleet report {job.id}", *undo, f"vecfleet cancel {job.id}")
+        return (f"vecfleet report {job.id}", *undo, _giving_up(reading))
     return (f"vecfleet report {job.id}", f"vecfleet verify {job.id}", f"vecfleet rollback {job.id}")

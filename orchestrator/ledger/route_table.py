@@ -24,7 +24,8 @@ from vecfleet.tenancy.routes import Frozen, Route, RoutePlace, RouteTable
 _J, _R, _T, _M = t.job.c, t.route.c, t.target.c, t.move.c
 
 # Jobs in these states have no routes: their records are removed or were never proven. One that was given up within its
-# clean-up keeps its routes: a deletion of the old side was sent, or is about to be.
+# clean-up keeps its routes: a deletion of the old side was sent, or a worker may yet send it, and what applications
+# wrote since the cut-over is on the new side alone.
 _WITHOUT_ROUTES = (JobState.ROLLING_BACK, JobState.ROLLED_BACK, JobState.CANCELLED, JobState.CANCELLING)
 _CARDS = ("old", "card")
 _Model = tuple[str | None, int | None]
@@ -101,6 +102,27 @@ def leading_to(
     return leading
 
 
+def leading_past(connection: sa.Connection, job: Job) -> list[Route]:
+    """Return the routes by which older jobs moved tenants of this job to what is neither a source nor a target of it.
+
+    What was written there since is in no source of this job, so its readers would miss that. Of a tenant's routes the
+    youngest job's counts.
+    """
+    jobs = [other for other in _with_routes(connection) if other.id != job.id]
+    youngest = {(route.creator, route.twin): route for route in _published(connection, jobs)}
+    hosts = {other.id: other.new_host for other in jobs}
+    targets = connection.execute(sa.select(_T.creator, _T.twin, _T.namespace).where(_T.job_id == job.id)).all()
+    own = {(job.source.host, names.canonical(move.source)) for move in job.plan.moves}
+    own |= {(job.target.host, row.namespace) for row in targets}
+    past = []
+    for tenant in sorted({(row.creator, row.twin) for row in targets} & youngest.keys(), key=str):
+        route = youngest[tenant]
+        number, moved = route.job or 0, route.cleaned or route.side == "new"
+        if moved and number < job.id and (hosts[number], names.canonical(route.new.namespace)) not in own:
+            past.append(route)
+    return past
+
+
 def places_of(route: Route) -> tuple[RoutePlace, ...]:
     """Return the places to which a route leads readers."""
     moved = route.cleaned or route.side == "new" or not route.old
@@ -109,7 +131,7 @@ def places_of(route: Route) -> tuple[RoutePlace, ...]:
 
 def _goes_back(route: Route, to: Collection[str]) -> bool:
     """Say whether a reverse job takes this route's records back, and not only others that came to the same place."""
-    return bool(to) and {place.namespace for place in route.old} <= set(to)
+    return bool(route.old) and {place.namespace for place in route.old} <= set(to)
 
 
 def _with_routes(connection: sa.Connection) -> Sequence[Any]:
@@ -118,7 +140,7 @@ def _with_routes(connection: sa.Connection) -> Sequence[Any]:
     given_up = _J.state.in_((JobState.CANCELLED, JobState.CANCELLING))
     return connection.execute(
         sa.select(_J.id, _J.state, _J.plan, _J.cut_over_percent, _cleaned().label("cleaned"), *hosts)
-        .where(sa.or_(_J.state.not_in(_WITHOUT_ROUTES), sa.and_(given_up, _cleaned())))
+        .where(sa.or_(_J.state.not_in(_WITHOUT_ROUTES), sa.and_(given_up, _within_clean_up())))
         .where(sa.or_(_J.state != JobState.FINISHED, _J.cut_over_percent > 0))
         .order_by(_J.id)
     ).all()
@@ -200,6 +222,11 @@ def _cleaned() -> Any:
     moved = sa.exists().where(_M.job_id == _J.id, _M.state.in_((MoveState.CLEANING, MoveState.CLEANED)))
     asked = sa.exists().where(t.batch.c.job_id == _J.id, t.batch.c.kind.in_(CLEANING), t.batch.c.intent_at.is_not(None))
     return sa.or_(moved, asked)
+
+
+def _within_clean_up() -> Any:
+    """Return the condition that a clean-up of the job was asked for, with its readers on the new side, or has begun."""
+    return sa.or_(_cleaned(), sa.and_(_J.cut_over_percent == 100, _J.cleaning_at.is_not(None)))
 
 
 def _routes(connection: sa.Connection) -> list[Any]:

@@ -10,6 +10,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from migrations.checks import EITHER
+from migrations.findings import few
 from migrations.plan import Level
 from orchestrator.core.guards import (
     CleanUpFacts,
@@ -37,8 +38,9 @@ from orchestrator.core.states import (
     JobState,
     MoveState,
 )
-from orchestrator.core.wording import being
+from orchestrator.core.wording import being, counted
 from orchestrator.ledger import batches, checks, cleanup, jobs, moves, parked, rollout, route_table, routes
+from vecfleet import names
 from vecfleet.connections import full_name
 from vecfleet.errors import Objection, Refused
 from vecfleet.stores.documents import Layout
@@ -71,8 +73,17 @@ def resume(connection: sa.Connection, job: Job) -> None:
 
 
 def cancel(connection: sa.Connection, job: Job) -> None:
+    """Refuse while readers are on the new side, unless a clean-up began: its routes outlive the job."""
     if JobState.CANCELLING not in JOB_EDGES[job.state]:
         raise _not_now(job, "not-cancellable", f"a job that {being(job.state)} cannot be cancelled")
+    if job.cut_over_percent and not cleaned_any(connection, job):
+        raise Refused(
+            f"readers are cut over at {job.cut_over_percent} %: without the job they would find the old namespaces, "
+            "which lack what was written to the new ones since",
+            code="readers-on-target",
+            next_step=f"`vecfleet finish {job.id}` keeps the readers where they are, once the job is verified; "
+            f"`vecfleet reverse {job.id}` takes them back, then cancel it",
+        )
 
 
 def finish(connection: sa.Connection, job: Job) -> None:
@@ -200,10 +211,10 @@ def cut_over(connection: sa.Connection, job: Job, percent: int) -> None:
 
 
 def reverse(connection: sa.Connection, job: Job) -> None:
-    if job.state is JobState.FINISHED:
+    if job.state in (JobState.FINISHED, JobState.CANCELLED):
         raise Refused(
-            f"job {job.id} is finished: other jobs may have its old namespaces by now",
-            code="job-finished",
+            f"job {job.id} is {job.state}: other jobs may have its old namespaces by now",
+            code=f"job-{job.state}",
             next_step=f"`vecfleet plan reverse {job.id}` plans a way back",
         )
     moved = bool(job.cut_over_percent) or job.state in (JobState.VERIFIED, JobState.CUT_OVER)
@@ -270,7 +281,7 @@ def roll_back(connection: sa.Connection, job: Job) -> None:
             f"readers are cut over at {job.cut_over_percent} %",
             code="readers-on-target",
             next_step=f"`vecfleet plan reverse {job.id}`"
-            if job.state is JobState.FINISHED
+            if job.state in JOB_ENDED
             else f"`vecfleet reverse {job.id}` first",
         )
     if batches.any_copy_leased(connection, job.id):
@@ -309,7 +320,25 @@ def _require_cut_over(connection: sa.Connection, job: Job, percent: int, now: da
     """Raise Refused if `percent` of the readers may not be on the new side yet. Writes nothing."""
     _require_verdicts(connection, job, percent, now)
     _require_records(connection, job, percent)
+    _require_no_detour(connection, job)
     _require_step(connection, job, percent, now)
+
+
+def _require_no_detour(connection: sa.Connection, job: Job) -> None:
+    """Refuse to lead tenants away from where an older job led them, by records that are older than theirs there."""
+    past = route_table.leading_past(connection, job)
+    if not past:
+        return
+    tenants = {names.build(route.creator, route.twin) for route in past}
+    by = few({f"job {route.job}" for route in past}, quoted=False)
+    there = few({route.new.namespace for route in past}, quoted=False)
+    raise Refused(
+        f"routes of {by} lead {counted(len(tenants), 'tenant', 'tenants')} of this job to {there}, which this job did "
+        "not copy: what was written there since would be found no more",
+        code="tenants-elsewhere",
+        next_step=f"make a plan whose sources are these namespaces; of this job keep both sides: `vecfleet finish "
+        f"{job.id}`, or `vecfleet rollback {job.id}`",
+    )
 
 
 def _require_records(connection: sa.Connection, job: Job, percent: int) -> None:

@@ -9,7 +9,7 @@ from readings import BACK, NOW, STARTED, WATCH, policies, proof, reading, totals
 from orchestrator.core.next_steps import next_steps
 from orchestrator.core.progress import progress
 from orchestrator.core.reading import Reading
-from orchestrator.core.states import JobState
+from orchestrator.core.states import JobState, MoveState
 from vecfleet.stores.base import Usage
 
 
@@ -51,6 +51,22 @@ from vecfleet.stores.base import Usage
             reading(JobState.PAUSED, confirmations=("vecfleet set 7 missing 18",)),
             ("vecfleet set 7 missing 18", "vecfleet resume 7", "vecfleet cancel 7"),
         ),
+        # With readers on the new side they go back first, unless a clean-up has begun: then they stay there
+        (reading(JobState.PAUSED, cut_over_percent=100), ("vecfleet resume 7", "vecfleet reverse 7")),
+        (
+            reading(JobState.PAUSED, cut_over_percent=100, resume_to=JobState.CLEANING),
+            ("vecfleet resume 7", "vecfleet cancel 7"),
+        ),
+        (
+            reading(
+                JobState.PAUSED,
+                cut_over_percent=100,
+                resume_to=JobState.COPIED,
+                totals=totals(namespaces={MoveState.CLEANED: 1}),
+            ),
+            ("vecfleet resume 7", "vecfleet cancel 7"),
+        ),
+        (reading(JobState.CANCELLED, cut_over_percent=100), ("vecfleet report 7",)),
         (reading(JobState.VERIFIED), ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7")),
         *(
             (

@@ -12,7 +12,7 @@ from orchestrator.core.states import JobState
 from orchestrator.ledger import erasures, jobs, route_table, whole_indexes
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.services import acts, late_writes
+from orchestrator.services import acts, late_writes, refusals
 from vecfleet.errors import Refused
 
 LEADS = "routes of job 1 lead 1 tenant to what would be deleted: creator_ana_twin_s"
@@ -131,9 +131,10 @@ def test_a_tenant_whose_namespace_keeps_its_name_in_another_index_is_led_there_b
 
 
 def test_a_route_counts_again_if_the_live_job_that_outdoes_it_may_be_given_up(
-    database: Database, routed: JobTable
+    database: Database, routed: JobTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a live job that has moved the tenant's readers from somewhere else
+    # Given a live job that has moved the tenant's readers from somewhere else, as former versions allowed
+    monkeypatch.setattr(refusals, "_require_no_detour", lambda *_: None)
     led_from(database, "elsewhere", "v-s")
     # Then the older route still keeps its namespace: after a cancellation it would lead there again
     with pytest.raises(Refused, match=LEADS):
@@ -202,7 +203,7 @@ def test_an_index_to_which_a_route_leads_is_neither_emptied_nor_deleted(
 ) -> None:
     with database.begin() as connection, pytest.raises(Refused, match=LEADS) as refusal:
         if door == "wipe":
-            whole_indexes.note_wipe(connection, "ana", INDEX.name, INDEX.host, 2, 1)
+            whole_indexes.note_wipe(connection, "ana", INDEX.name, INDEX.host, 2, 1, 60.0)
         else:
             whole_indexes.note_decommission(connection, "ana", INDEX.name, INDEX.host, [1])
     assert "--list FILE" in str(refusal.value.next_step)
@@ -210,7 +211,7 @@ def test_an_index_to_which_a_route_leads_is_neither_emptied_nor_deleted(
     with database.begin() as connection:
         number = erasures.begin(connection, "a digest", "ana")
         connection.execute(sa.update(t.route).values(creator=f"erased-{number}", twin="1"))
-        whole_indexes.note_wipe(connection, "ana", INDEX.name, INDEX.host, 2, 1)
+        whole_indexes.note_wipe(connection, "ana", INDEX.name, INDEX.host, 2, 1, 60.0)
 
 
 def test_a_reverse_job_deletes_what_it_takes_back_and_tenants_go_back_with_it(
@@ -257,4 +258,33 @@ def test_a_job_that_is_given_up_within_its_clean_up_leads_nobody_to_what_it_dele
     table.advance()
 
     assert table.job.state is JobState.CANCELLED
+    assert led_to(database) == {"s": "t-s"}
+
+
+def test_a_route_whose_old_places_nobody_knows_any_more_is_taken_back_by_no_reverse_job(
+    database: Database, routed: JobTable
+) -> None:
+    with routed.by_hand() as connection:
+        connection.execute(sa.delete(t.move_target))
+        connection.execute(sa.update(t.move).values(to=None))
+
+    with pytest.raises(Refused, match=LEADS):
+        clean_up(copied_without_tenants(database, of_nobody("t-s", "s-again"), takes_back=("s-again",)))
+
+
+def test_no_tenant_is_led_away_from_what_was_written_since_an_older_job_moved_it(
+    database: Database, routed: JobTable
+) -> None:
+    """Both sides stayed. A second job reads the old one, where nothing is written any more."""
+    second = JobTable(database)
+    second.apply(plan_of(PlannedMove(source="s", records=2, to="u-s", creator="ana", twin="s")))
+    second.verified()
+    belongs(second, "ana", "s")
+
+    with pytest.raises(Refused, match="routes of job 1 lead 1 tenant of this job to t-s") as refused:
+        acts.cut_over(database, second.job_id, "ana", 100)
+
+    assert refused.value.code == "tenants-elsewhere" and led_to(database) == {"s": "t-s"}
+    # But one that brings more records to the same place may
+    led_from(database, "elsewhere", "t-s")
     assert led_to(database) == {"s": "t-s"}

@@ -99,12 +99,16 @@ def test_readers_can_be_moved_back_when_their_new_side_turns_out_to_differ(datab
     assert table.job.state is JobState.ROLLING_BACK
 
 
-def test_readers_can_be_moved_back_after_their_job_was_cancelled(database: Database) -> None:
+def test_a_job_whose_new_side_differs_is_cancelled_and_rolled_back_once_its_readers_are_back(
+    database: Database,
+) -> None:
     table = differs_after_cut_over(database)
+    with pytest.raises(Refused, match="readers are cut over at 100 %"):
+        acts.cancel(table.database, table.job_id, "ana")
+    assert {route.side for route in acts.reverse(table.database, table.job_id, "ana")} == {"old"}
     acts.cancel(table.database, table.job_id, "ana")
     table.advance()
     assert table.job.state is JobState.CANCELLED
-    assert {route.side for route in acts.reverse(table.database, table.job_id, "ana")} == {"old"}
     acts.roll_back(table.database, table.job_id, "ana", None)
 
 

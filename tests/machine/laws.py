@@ -160,6 +160,7 @@ class Laws:
     def hold(self) -> None:
         self.nothing_is_lost()
         self.routes_lead_to_records()
+        self.readers_stay_where_they_were_led()
         self.erased_is_nowhere()
         self.nothing_late_is_claimed()
 
@@ -202,6 +203,18 @@ class Laws:
                     f"a route of job {route.job} leads {route.creator}'s {route.twin} to {', '.join(sorted(led))}, "
                     f"where {name} is not any more"
                 )
+
+    def readers_stay_where_they_were_led(self) -> None:
+        """What was written to the new side alone is read there until a person takes the readers back: no end of a job
+        takes its routes away. Not asked after lost commits, as above.
+        """
+        if self.losses:
+            return
+        led = {route.new.namespace for route in self.routes().routes if route.cleaned or route.side == "new"}
+        for (source, name), newest in self.application.newest.items():
+            if newest.record is not None and newest.new_side and not newest.old_side:
+                target = self.application.target_of(source, newest.record)
+                assert target in led, f"{name} was written to {target} alone, and no route leads there any more"
 
     def erased_is_nowhere(self) -> None:
         for creator in self.erased:
