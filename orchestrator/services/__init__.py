@@ -2,6 +2,7 @@
 
 acts          the acts of a person on a job: pause, verify, cut over, clean up, roll back
 left_behind   decides that parked records stay behind, or takes the decision back
+readers       keeps readers from losing sight of what applications wrote
 refusals      refuses an act that may not be done on a job now
 apply         makes a job from a reviewed plan
 conversion    has the store make a plan's target of its source

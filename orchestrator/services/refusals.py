@@ -10,7 +10,6 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from migrations.checks import EITHER
-from migrations.findings import few
 from migrations.plan import Level
 from orchestrator.core.guards import (
     CleanUpFacts,
@@ -38,9 +37,9 @@ from orchestrator.core.states import (
     JobState,
     MoveState,
 )
-from orchestrator.core.wording import being, counted
+from orchestrator.core.wording import being
 from orchestrator.ledger import batches, checks, cleanup, jobs, moves, parked, rollout, route_table, routes
-from vecfleet import names
+from orchestrator.services import readers
 from vecfleet.connections import full_name
 from vecfleet.errors import Objection, Refused
 from vecfleet.stores.documents import Layout
@@ -106,6 +105,7 @@ def finish(connection: sa.Connection, job: Job) -> None:
             next_step=f"`vecfleet cutover {job.id} --percent 100`, or `vecfleet reverse {job.id}`",
         )
     _require_landed(connection, job)
+    readers.require_old_side_read(job)
 
 
 def retry(connection: sa.Connection, job: Job) -> None:
@@ -320,25 +320,8 @@ def _require_cut_over(connection: sa.Connection, job: Job, percent: int, now: da
     """Raise Refused if `percent` of the readers may not be on the new side yet. Writes nothing."""
     _require_verdicts(connection, job, percent, now)
     _require_records(connection, job, percent)
-    _require_no_detour(connection, job)
+    readers.require_no_detour(connection, job)
     _require_step(connection, job, percent, now)
-
-
-def _require_no_detour(connection: sa.Connection, job: Job) -> None:
-    """Refuse to lead tenants away from where an older job led them, by records that are older than theirs there."""
-    past = route_table.leading_past(connection, job)
-    if not past:
-        return
-    tenants = {names.build(route.creator, route.twin) for route in past}
-    by = few({f"job {route.job}" for route in past}, quoted=False)
-    there = few({route.new.namespace for route in past}, quoted=False)
-    raise Refused(
-        f"routes of {by} lead {counted(len(tenants), 'tenant', 'tenants')} of this job to {there}, which this job did "
-        "not copy: what was written there since would be found no more",
-        code="tenants-elsewhere",
-        next_step=f"make a plan whose sources are these namespaces; of this job keep both sides: `vecfleet finish "
-        f"{job.id}`, or `vecfleet rollback {job.id}`",
-    )
 
 
 def _require_records(connection: sa.Connection, job: Job, percent: int) -> None:

@@ -12,7 +12,7 @@ from orchestrator.core.states import JobState
 from orchestrator.ledger import erasures, jobs, route_table, whole_indexes
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.services import acts, late_writes, refusals
+from orchestrator.services import acts, late_writes, readers
 from vecfleet.errors import Refused
 
 LEADS = "routes of job 1 lead 1 tenant to what would be deleted: creator_ana_twin_s"
@@ -134,7 +134,7 @@ def test_a_route_counts_again_if_the_live_job_that_outdoes_it_may_be_given_up(
     database: Database, routed: JobTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a live job that has moved the tenant's readers from somewhere else, as former versions allowed
-    monkeypatch.setattr(refusals, "_require_no_detour", lambda *_: None)
+    monkeypatch.setattr(readers, "require_no_detour", lambda *_: None)
     led_from(database, "elsewhere", "v-s")
     # Then the older route still keeps its namespace: after a cancellation it would lead there again
     with pytest.raises(Refused, match=LEADS):

@@ -74,7 +74,7 @@ class Life:
 
     def __init__(self, world: World, chance: Chance, writers: Writers = "freeze", *, unruly: bool = False) -> None:
         self.world = world
-        world.clock.sql("TRUNCATE job, audit, erasure, continuity, chaos_seen CASCADE")
+        world.clock.sql("TRUNCATE job, audit, erasure, index_act, continuity, chaos_seen CASCADE")
         self.index = LaggingIndex(INDEX, world.clock, chance, lag_s=LAG_S, deadline_s=DEADLINE_S, unruly=unruly)
         world.one.index = self.index
         world.process._indexes.clear()

@@ -108,3 +108,18 @@ def test_a_job_given_up_within_a_clean_up_that_deleted_nothing_leaves_its_reader
     with pytest.raises(Refused, match="other jobs may have its old namespaces") as refused:
         acts.reverse(table.database, table.job_id, "ana")
     assert refused.value.next_step == f"`vecfleet plan reverse {table.job_id}` plans a way back"
+
+
+def test_a_job_is_not_finished_before_a_pass_has_read_what_came_to_the_old_side_last(
+    table: JobTable, application: Application
+) -> None:
+    # Given a cut-over after which nobody has read the old namespaces: a write from right before it is there alone
+    with pytest.raises(Refused, match="no pass has read them since") as refused:
+        acts.finish(table.database, table.job_id, "ana")
+    assert refused.value.code == "pass-missing" and f"vecfleet pass {table.job_id}" in str(refused.value.next_step)
+
+    # When a pass began once reads showed the last such write
+    table.put(as_of=table.job.cut_over_at)
+    acts.finish(table.database, table.job_id, "ana")
+
+    assert table.job.state is JobState.FINISHED and application.found() == (NEW, ["since"])
