@@ -45,7 +45,7 @@ def table(database_url: str) -> Iterator[JobTable]:
     """A verified job whose plan leads ana's coach to a namespace of its own."""
     database = Database(database_url, pool_size=4)
     table = JobTable(database)
-    table.apply(plan_of(planned(OLD, NEW), writers="delta"))
+    table.apply(plan_of(planned(OLD, NEW)))
     table.verified()
     yield table
     database.dispose()
@@ -64,8 +64,8 @@ def application(table: JobTable, make_index: MakeIndex, environment: Settings) -
 def test_a_job_is_not_cancelled_while_its_readers_are_on_the_new_side(
     table: JobTable, application: Application
 ) -> None:
-    # Given a job that reads its sources once more, after the cut-over of its readers
-    acts.another_pass(table.database, table.job_id, "ana")
+    # Given a job that is checked once more, after the cut-over of its readers
+    acts.verify(table.database, table.job_id, "ana")
 
     # When a person gives it up, then that is refused: readers would miss what was acknowledged since
     with pytest.raises(Refused, match="readers are cut over at 100 %") as refused:
@@ -78,7 +78,7 @@ def test_a_job_is_not_cancelled_while_its_readers_are_on_the_new_side(
 
 
 def test_once_its_readers_are_back_a_job_may_be_cancelled(table: JobTable, application: Application) -> None:
-    acts.another_pass(table.database, table.job_id, "ana")
+    acts.verify(table.database, table.job_id, "ana")
     acts.reverse(table.database, table.job_id, "ana")
     assert application.found() == (OLD, [])
 
@@ -114,6 +114,8 @@ def test_a_job_is_not_finished_before_a_pass_has_read_what_came_to_the_old_side_
     table: JobTable, application: Application
 ) -> None:
     # Given a cut-over after which nobody has read the old namespaces: a write from right before it is there alone
+    following = plan_of(planned(OLD, NEW), writers="delta")
+    table.put(plan=following.model_dump(mode="json"), plan_digest=following.digest)
     with pytest.raises(Refused, match="no pass has read them since") as refused:
         acts.finish(table.database, table.job_id, "ana")
     assert refused.value.code == "pass-missing" and f"vecfleet pass {table.job_id}" in str(refused.value.next_step)

@@ -85,8 +85,20 @@ def test_the_last_acknowledged_write_before_the_job_survives_its_clean_up(
     assert one.table.move.reason is not None and "s" in one.table.move.reason
 
 
-def test_clean_up_waits_until_reads_are_fresh_says_so_and_leaves_its_evidence(one: One) -> None:
+@pytest.fixture(params=["copied", "converted by the service"])
+def of_each_kind(request: pytest.FixtureRequest, database_url: str, redis_url: str) -> Iterator[One]:
+    """A job that copies, and one whose target the service has filled before it."""
+    filled = request.param != "copied"
+    records = {"s": twenty_three(), **({TARGET: twenty_three()} if filled else {})}
+    policies = {"converted": True, "enrich": False} if filled else {}
+    move, waits = planned("s", TARGET, COUNT), Waits(source_lag_s=WAIT_S)
+    with open_one(database_url, redis_url, records, move, waits=waits, **policies) as one:
+        yield one
+
+
+def test_clean_up_waits_until_reads_are_fresh_says_so_and_leaves_its_evidence(of_each_kind: One) -> None:
     # Given a verified job, and a person who asks for the clean-up before reads can show the last write
+    one = of_each_kind
     clean_up(one)
 
     # Then nothing is due yet

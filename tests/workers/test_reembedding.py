@@ -11,7 +11,7 @@ from in_one_process import One
 
 from migrations.estimating import Prices
 from orchestrator.core.states import JobState
-from orchestrator.ledger import parked
+from orchestrator.ledger import deletions, parked
 from orchestrator.services import acts, report
 from vecfleet.embedders import vectors_of
 from vecfleet.embedders.opening import open_model
@@ -49,6 +49,22 @@ def test_records_keep_their_ids_and_metadata_and_get_the_vectors_of_the_model(op
     wanted = vectors_of(model, TEXTS)
     for number in range(len(TEXTS)):
         assert there[f"r{number:02}"].values == wanted[number].astype("<f4").tobytes()
+
+
+def test_the_old_vectors_are_deleted_on_looks_that_are_on_record_each_late_enough(open_job: Open) -> None:
+    # Given a source whose reads lag
+    one = open_job(with_texts())
+    one.table.put(source_lag_s=0.5)
+    one.until(JobState.VERIFIED)
+    one.table.put(started_at=sa.func.clock_timestamp())
+    # When it is cleaned up
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    one.until(JobState.CLEANED)
+    # Then every look that the deletion rests on was made when reads showed the last write
+    with one.table.database.begin() as connection:
+        [evidence] = deletions.of_job(connection, one.table.job_id, "s")
+    assert evidence.is_fresh and evidence.fresh_from is not None and evidence.deleted == len(TEXTS)
+    assert evidence.read_from is not None and evidence.fresh_from <= evidence.read_from
 
 
 def test_records_without_text_are_parked_with_the_reason(open_job: Open) -> None:
