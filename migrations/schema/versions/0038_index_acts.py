@@ -21,7 +21,7 @@ def upgrade() -> None:
         sa.Column("begun_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
         sa.Column("until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("kind IN ('wipe', 'conversion', 'import')", name="ck_index_act_kind"),
+        sa.CheckConstraint("kind IN ('conversion', 'import', 'wipe')", name="kind"),
         if_not_exists=True,
     )
     op.create_index("ix_index_act_ended_at", "index_act", ["ended_at"], if_not_exists=True)
