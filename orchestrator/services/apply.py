@@ -186,7 +186,7 @@ def _converted(fleet: Fleet, plan: Plan, who: str, on_wait: OnWait | None) -> tu
     if begun is None:
         checked = check(fleet, plan)
         conversion.require_absent(plan, checked.target)
-        fillings.begin(fleet, plan, None, who)
+        fillings.begin(fleet, plan, checked.source.host, who)
         begun = conversion.begin(fleet, plan, checked.source, on_wait)
     else:
         with fleet.database.begin() as connection:

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 _SENT_WITHIN = timedelta(minutes=15)
 
 
-def begin(fleet: Fleet, plan: Plan, target_host: str | None, who: str) -> None:
+def begin(fleet: Fleet, plan: Plan, host: str, who: str) -> None:
     """Note the filling of a plan's target before the service is asked for it. Safe to repeat.
 
-    Raises Refused while a tenant is being erased, whose records the service might bring, or while the index is wiped.
+    `host` is of the index that is there: a conversion's source, an import's target. Raises Refused while a tenant is
+    being erased, whose records the service might bring, or while that index is wiped.
     """
     with fleet.database.begin() as connection:
         jobs.lock_claims(connection)
@@ -39,8 +40,7 @@ def begin(fleet: Fleet, plan: Plan, target_host: str | None, who: str) -> None:
                 code="erasure-under-way",
                 next_step="apply again once the erasure has its certificate",
             )
-        if target_host is not None:
-            index_acts.require_not_wiped(connection, target_host)
+        index_acts.require_not_wiped(connection, host)
 
 
 def go_on(fleet: Fleet, plan: Plan, who: str) -> None:
