@@ -109,6 +109,8 @@ def leading_past(connection: sa.Connection, job: Job) -> list[Route]:
     youngest job's counts.
     """
     jobs = [other for other in _with_routes(connection) if other.id != job.id]
+    if not any(other.id < job.id for other in jobs):
+        return []
     youngest = {(route.creator, route.twin): route for route in _published(connection, jobs)}
     hosts = {other.id: other.new_host for other in jobs}
     targets = connection.execute(sa.select(_T.creator, _T.twin, _T.namespace).where(_T.job_id == job.id)).all()
