@@ -27,20 +27,16 @@ class PineconeImports:
 
     def find(self, uri: str, since: datetime) -> BulkImport | None:
         """Return the newest import of these files that began since then, unless it has failed."""
-        doing = f"list the imports into {self._index!r}"
-        with translated(doing), readable(doing, _UNREADABLE):
-            every = [self._read(model) for model in self._client.get().list_imports()]
         standing = [
             begun
-            for begun in every
+            for begun in self._every()
             if begun.uri.rstrip("/") == uri.rstrip("/") and not begun.failed and begun.created_at >= since
         ]
         return max(standing, key=lambda begun: begun.created_at, default=None)
 
     def under_way(self) -> bool:
-        """Say whether any import into this index has not ended."""
-        with translated(f"list the imports into {self._index!r}"):
-            return any(model.status in _RUNNING for model in self._client.get().list_imports())
+        """Say whether any import into this index is not known to have ended."""
+        return any(not (begun.complete or begun.failed) for begun in self._every())
 
     def begin(self, files: BulkFiles) -> BulkImport:
         """Ask for it once. What cannot be stored is left out. Raises what the service refuses with."""
@@ -67,6 +63,11 @@ class PineconeImports:
                 "`--via bulk`",
             )
         return begun
+
+    def _every(self) -> list[BulkImport]:
+        doing = f"list the imports into {self._index!r}"
+        with translated(doing), readable(doing, _UNREADABLE):
+            return [self._read(model) for model in self._client.get().list_imports()]
 
     def _look(self, id: str) -> BulkImport:
         doing = f"look at the import {id} into {self._index!r}"
