@@ -1,11 +1,12 @@
 """Calls on behalf of one lease: paced, inside a deadline, and tried a few times.
 
 Each call first waits for a slot of the pace; then the lease must outlive the request's deadline, which is counted from
-that look: what is held up between the look and the network is not sent late.
+that look: a write or a deletion that is held up between the look and the network is not sent late.
 """
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
@@ -49,7 +50,7 @@ class Calls:
         *,
         tries: int = TRIES,
     ) -> T:
-        """Call, and call again after a wait while the service cannot answer. `before` runs before each try.
+        """Call, and call again after a wait while the service cannot answer. `before` runs before each try of a write.
 
         `limits`: what the call takes from each limit; the first names the operation.
         """
@@ -62,7 +63,7 @@ class Calls:
             self.held.require(self._deadline_s)
             operation = limits[0][0].name
             try:
-                with ending_by(looked_at + self._deadline_s):
+                with nullcontext() if before is None else ending_by(looked_at + self._deadline_s):
                     answer = call()
             except StoreError as error:
                 self._counted.note(counters.call(operation, type(error).__name__))
