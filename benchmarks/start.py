@@ -1,4 +1,4 @@
-"""How soon the command line answers: the help of every verb, errors of usage, and verbs that ask the job table.
+"""The time until the command line answers: the help of every verb, errors of usage, and verbs that ask the job table.
 
     python -m benchmarks.start [--quick]
 
