@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from migrations.estimating import records_of_batch
 from migrations.idsources import read_ids
 from orchestrator.core import manifests
@@ -42,21 +44,20 @@ class Rest:
     late: list[Sequence[str]]
     found: int
 
-    def end(self, work: Work, busy_ms: int) -> None:
-        """Record the ids with the end of the listing, and settle its batch. Raises LeaseLost.
+    @property
+    def ends_at_once(self) -> bool:
+        """Say whether `end` can record this: there are ids, and none of them came late."""
+        return bool(self.runs) and not self.late
 
-        One statement where there are ids and none of them came late; else a transaction.
-        """
+    def end(self, connection: sa.Connection, work: Work, busy_ms: int) -> None:
+        """Record the ids with the end of the listing, and settle its batch, in one statement. Raises LeaseLost."""
         passes, usage = work.job.passes, work.usage
-        if self.runs and not self.late:
-            with work.database.once() as connection:
-                at_once.end_listing(connection, work.lease, self.runs, listed_in=passes, usage=usage, busy_ms=busy_ms)
-            return
-        with work.database.begin() as connection:
-            if self.late:
-                copies.add_listed(connection, work.lease, self.late, None, listed_in=LISTED_LATE, complete=False)
-            copies.add_listed(connection, work.lease, self.runs, None, listed_in=passes, complete=True)
-            cleanup.finish(connection, work.lease, {}, usage, busy_ms)
+        at_once.end_listing(connection, work.lease, self.runs, listed_in=passes, usage=usage, busy_ms=busy_ms)
+
+    def record(self, connection: sa.Connection, work: Work) -> None:
+        if self.late:
+            copies.add_listed(connection, work.lease, self.late, None, listed_in=LISTED_LATE, complete=False)
+        copies.add_listed(connection, work.lease, self.runs, None, listed_in=work.job.passes, complete=True)
 
 
 def list_namespace(work: Work) -> Rest | None:

@@ -222,19 +222,25 @@ def _list(work: Work, busy_ms: Busy) -> Counts:
             cleanup.finish(connection, work.lease, {}, work.usage, busy_ms())
         return {}
     rest = listing.list_namespace(work)
-    if rest is not None:
-        rest.end(work, busy_ms())
+    if rest is not None and rest.ends_at_once:
+        with work.database.once() as connection:
+            rest.end(connection, work, busy_ms())
         return {"listed": rest.found}
     with work.database.begin() as connection:
+        if rest is not None:
+            rest.record(connection, work)
         cleanup.finish(connection, work.lease, {}, work.usage, busy_ms())
-    return {}
+    return {"listed": rest.found} if rest is not None else {}
 
 
 def _copy(work: Work, busy_ms: Busy) -> Counts:
     outcome = copying.copy_batch(work)
-    alone = at_once.ends_at_once(work.lease, outcome)
-    with work.database.once() if alone else work.database.begin() as connection:
-        (at_once if alone else copies).finish_copy(connection, work.lease, outcome, work.usage, busy_ms())
+    if at_once.ends_at_once(work.lease, outcome):
+        with work.database.once() as connection:
+            at_once.finish_copy(connection, work.lease, outcome, work.usage, busy_ms())
+        return outcomes.copied(outcome)
+    with work.database.begin() as connection:
+        copies.finish_copy(connection, work.lease, outcome, work.usage, busy_ms())
     return outcomes.copied(outcome)
 
 
