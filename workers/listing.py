@@ -19,7 +19,7 @@ from migrations.estimating import records_of_batch
 from migrations.idsources import read_ids
 from orchestrator.core import manifests
 from orchestrator.core.model import LISTED_LATE
-from orchestrator.ledger import at_once, cleanup, copies
+from orchestrator.ledger import cleanup, copies
 from vecfleet.errors import BadRequest, Refused
 from vecfleet.stores.base import Kind
 from workers import caps
@@ -43,16 +43,6 @@ class Rest:
     runs: list[Sequence[str]]
     late: list[Sequence[str]]
     found: int
-
-    @property
-    def ends_at_once(self) -> bool:
-        """Say whether `end` can record this: there are ids, and none of them came late."""
-        return bool(self.runs) and not self.late
-
-    def end(self, connection: sa.Connection, work: Work, busy_ms: int) -> None:
-        """Record the ids with the end of the listing, and settle its batch, in one statement. Raises LeaseLost."""
-        passes, usage = work.job.passes, work.usage
-        at_once.end_listing(connection, work.lease, self.runs, listed_in=passes, usage=usage, busy_ms=busy_ms)
 
     def record(self, connection: sa.Connection, work: Work) -> None:
         if self.late:

@@ -17,7 +17,7 @@ from orchestrator.core import retrying
 from orchestrator.core.model import Deletion, Finding, Job, Lease
 from orchestrator.core.retrying import Again, Park, PauseJob, Split
 from orchestrator.core.states import JOB_PAUSABLE, QUEUES, BatchKind
-from orchestrator.ledger import at_once, batches, checks, cleanup, copies, jobs, leasing, moves, passes
+from orchestrator.ledger import batches, checks, cleanup, copies, jobs, leasing, moves, passes
 from orchestrator.ledger.database import Database
 from orchestrator.queue import TASKS, kinds_of
 from orchestrator.services import acts, late_writes
@@ -222,10 +222,6 @@ def _list(work: Work, busy_ms: Busy) -> Counts:
             cleanup.finish(connection, work.lease, {}, work.usage, busy_ms())
         return {}
     rest = listing.list_namespace(work)
-    if rest is not None and rest.ends_at_once:
-        with work.database.once() as connection:
-            rest.end(connection, work, busy_ms())
-        return {"listed": rest.found}
     with work.database.begin() as connection:
         if rest is not None:
             rest.record(connection, work)
@@ -235,10 +231,6 @@ def _list(work: Work, busy_ms: Busy) -> Counts:
 
 def _copy(work: Work, busy_ms: Busy) -> Counts:
     outcome = copying.copy_batch(work)
-    if at_once.ends_at_once(work.lease, outcome):
-        with work.database.once() as connection:
-            at_once.finish_copy(connection, work.lease, outcome, work.usage, busy_ms())
-        return outcomes.copied(outcome)
     with work.database.begin() as connection:
         copies.finish_copy(connection, work.lease, outcome, work.usage, busy_ms())
     return outcomes.copied(outcome)

@@ -14,7 +14,6 @@ passes         further passes: sources listed and read again while writers go on
 batches        the lease queue: ready, dispatched, leased, settled
 leasing        takes leases, and shortens those of a dead process
 copies         the records of listing and copying
-at_once        the ends of small namespaces, in one statement each
 parked         records and batches that wait for a person
 checks         verification: check batches, their results, verdicts
 check_results  the evidence of a target's checks, and the queries to ask

@@ -218,14 +218,11 @@ def size_of(connection: sa.Connection, batch_id: int) -> int:
 
 
 def may_write(connection: sa.Connection, lease: Lease, subjects: Collection[str]) -> bool:
-    """Say whether none of these subjects was erased, in one statement. Raises LeaseLost.
-
-    An erasure that commits after the statement began is missed here, as in `begin_write`: it waits for this lease.
-    """
-    row = connection.execute(_MAY_WRITE, {**fence_of(lease), "wanted": sorted(subjects)}).one()
-    if not row.held:
+    """Say in one statement whether none of them was erased. Misses what `begin_write` misses. Raises LeaseLost."""
+    held, erased = connection.execute(_MAY_WRITE, {**fence_of(lease), "wanted": sorted(subjects)}).one()
+    if not held:
         raise LeaseLost
-    return not row.erased
+    return not erased
 
 
 def begin_write(connection: sa.Connection, lease: Lease, target_id: int, subjects: Collection[str]) -> bool:

@@ -18,50 +18,34 @@ from vecfleet.stores.base import Usage
 
 _M = t.move.c
 _NO_ERROR = {"error_class": None, "error_text": None}
-COUNTS = ("written", "identical", "gone", "parked", "left_behind")
+_COUNTS = ("written", "identical", "gone", "parked", "left_behind")
 _ADD_BATCHES, _ADD_TALLIES = sa.insert(t.batch), sa.insert(t.batch_tally)
 _ADD_COUNTS = (
     sa.update(t.move)
     .where(_M.id == sa.bindparam("of_move"))
     .values(
         open_batches=_M.open_batches + sa.bindparam("opened", type_=sa.Integer),
-        **{name: _M[name] + sa.bindparam(f"more_{name}", type_=sa.BigInteger) for name in COUNTS},
+        **{name: _M[name] + sa.bindparam(f"more_{name}", type_=sa.BigInteger) for name in _COUNTS},
     )
     .returning(_M.open_batches, _M.listed_all)
 )
 
-
-def marking(is_ours: Any) -> Any:
-    """Return the statement that sets a listing's bookmark behind new batches if the lease is ours."""
-    complete = sa.bindparam("complete", type_=sa.Boolean)
-    more = sa.bindparam("more_batches", type_=sa.Integer)
-    return (
-        transitions.move_to(
-            sa.case((sa.and_(complete, _M.state == MoveState.LISTING), MoveState.COPYING), else_=_M.state),
-            batches=_M.batches + more,
-            open_batches=_M.open_batches + more,
-            listed=_M.listed + sa.bindparam("more_listed", type_=sa.BigInteger),
-            page_token=sa.bindparam("token", type_=sa.Text),
-            listed_all=complete,
-            last_id=sa.func.coalesce(sa.bindparam("last", type_=sa.Text), _M.last_id),
-        )
-        .where(_M.id == sa.bindparam("of_move"), is_ours)
-        .returning(_M.id, _M.job_id, _M.batches, _M.open_batches)
+_MARK = (
+    transitions.move_to(
+        sa.case(
+            (sa.and_(sa.bindparam("complete", type_=sa.Boolean), _M.state == MoveState.LISTING), MoveState.COPYING),
+            else_=_M.state,
+        ),
+        batches=_M.batches + sa.bindparam("more_batches", type_=sa.Integer),
+        open_batches=_M.open_batches + sa.bindparam("more_batches", type_=sa.Integer),
+        listed=_M.listed + sa.bindparam("more_listed", type_=sa.BigInteger),
+        page_token=sa.bindparam("token", type_=sa.Text),
+        listed_all=sa.bindparam("complete", type_=sa.Boolean),
+        last_id=sa.func.coalesce(sa.bindparam("last", type_=sa.Text), _M.last_id),
     )
-
-
-_MARK = marking(sa.select(batches.LOCKED.c.id).exists())
-
-
-def bookmark(lease: Lease, runs: Sequence[Sequence[str]], token: str | None, *, complete: bool) -> dict[str, Any]:
-    return {
-        "of_move": lease.move_id,
-        "more_batches": len(runs),
-        "more_listed": sum(len(ids) for ids in runs),
-        "token": token,
-        "complete": complete,
-        "last": runs[-1][-1] if runs else None,
-    }
+    .where(_M.id == sa.bindparam("of_move"), sa.select(batches.LOCKED.c.id).exists())
+    .returning(_M.id, _M.batches, _M.open_batches)
+)
 
 
 def add_listed(
@@ -77,7 +61,15 @@ def add_listed(
 
     A crash before the commit leaves the old bookmark and no rows; after it, the new bookmark and all rows.
     """
-    values = batches.fence_of(lease) | bookmark(lease, runs, page_token, complete=complete)
+    values = {
+        **batches.fence_of(lease),
+        "of_move": lease.move_id,
+        "more_batches": len(runs),
+        "more_listed": sum(len(ids) for ids in runs),
+        "token": page_token,
+        "complete": complete,
+        "last": runs[-1][-1] if runs else None,
+    }
     move = connection.execute(_MARK, values).one_or_none()
     if move is None:
         raise batches.LeaseLost
@@ -123,13 +115,19 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     counts = outcome.counts()
     stays = sum(record.record_id in accepted for record in outcome.parked)
     counts |= {"parked": counts["parked"] - stays, "left_behind": counts["left_behind"] + stays}
-    batches.done(connection, lease, results_of(outcome, counts, before), usage, busy_ms)
+    results: dict[str, Any] = counts | {"changed": outcome.changed, "removed": outcome.removed, "lacking": outcome.gone}
+    if outcome.versions is not None:
+        results["versions"] = outcome.versions
+    # A repair embeds only a part of the batch.
+    if cut := max(outcome.cut, before.get("cut", 0)):
+        results["cut"] = cut
+    batches.done(connection, lease, results, usage, busy_ms)
     if lease.found is not None:
         take_back(connection, lease.id)
     if outcome.tallies:
         connection.execute(
             _ADD_TALLIES,
-            [{"batch_id": lease.id, "target_id": tally.target_id, **columns_of(tally)} for tally in outcome.tallies],
+            [{"batch_id": lease.id, "target_id": tally.target_id, **_tally(tally)} for tally in outcome.tallies],
         )
     if outcome.parked:
         connection.execute(
@@ -154,17 +152,6 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     _count(connection, _move_id(lease), before, counts, opened=-1)
 
 
-def results_of(outcome: CopyOutcome, counts: Mapping[str, int], before: Mapping[str, Any]) -> dict[str, Any]:
-    results: dict[str, Any] = {**counts, "changed": outcome.changed, "removed": outcome.removed}
-    results["lacking"] = outcome.gone
-    if outcome.versions is not None:
-        results["versions"] = outcome.versions
-    # A repair embeds only a part of the batch.
-    if cut := max(outcome.cut, before.get("cut", 0)):
-        results["cut"] = cut
-    return results
-
-
 def cut_texts(connection: sa.Connection, job_id: int) -> int | None:
     """Return how many texts the job's batches cut, because the model takes no longer ones. None: they were purged."""
     cut = sa.func.coalesce(sa.cast(t.batch.c.found["cut"].astext, sa.Integer), 0)
@@ -173,7 +160,7 @@ def cut_texts(connection: sa.Connection, job_id: int) -> int | None:
     return in_all
 
 
-def columns_of(tally: TargetTally) -> dict[str, Any]:
+def _tally(tally: TargetTally) -> dict[str, Any]:
     return {
         "records": tally.count,
         "digest": tally.digest,
@@ -194,7 +181,7 @@ def agree(connection: sa.Connection, lease: Lease, copy_id: int, read: TargetTal
         sa.update(t.batch_tally)
         .where(t.batch_tally.c.batch_id == copy_id, t.batch_tally.c.target_id == tally.target_id)
         .where(t.batch_tally.c.records == read.count, t.batch_tally.c.members.is_not_distinct_from(read.members))
-        .values(**columns_of(tally))
+        .values(**_tally(tally))
     )
 
 
@@ -257,7 +244,7 @@ def park(
 
 
 def _all_parked(size: int, before: dict[str, Any]) -> dict[str, Any]:
-    return {**dict.fromkeys(COUNTS, 0), "parked": size, "before": before}
+    return {**dict.fromkeys(_COUNTS, 0), "parked": size, "before": before}
 
 
 def _park_move(connection: sa.Connection, move_id: int, reason: str) -> None:
@@ -333,7 +320,7 @@ def _move_id(lease: Lease) -> int:
 def _count(
     connection: sa.Connection, move_id: int, before: Mapping[str, int], after: Mapping[str, int], *, opened: int
 ) -> None:
-    more = {f"more_{name}": after.get(name, 0) - before.get(name, 0) for name in COUNTS}
+    more = {f"more_{name}": after.get(name, 0) - before.get(name, 0) for name in _COUNTS}
     move = connection.execute(_ADD_COUNTS, {"of_move": move_id, "opened": opened, **more}).one()
     if move.listed_all and not move.open_batches:
         # A separate statement, because it must see the counts that others recorded before they released the move's row.
@@ -342,7 +329,7 @@ def _count(
 
 def _changes(before: dict[str, int], after: dict[str, int]) -> dict[str, Any]:
     """Return a move's new counters if a batch counts for `after` instead of `before`."""
-    return {name: _M[name] + after.get(name, 0) - before.get(name, 0) for name in COUNTS}
+    return {name: _M[name] + after.get(name, 0) - before.get(name, 0) for name in _COUNTS}
 
 
 def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, rewrite: str | None = None) -> int:
