@@ -1,7 +1,7 @@
 """Prepare a target namespace for its first record: create it, or note the ids that it holds already."""
 
 from orchestrator.core.model import Target
-from orchestrator.ledger import batches, moves
+from orchestrator.ledger import moves
 from vecfleet.digests import Tally
 from workers.erasure_check import drop_if_empty, subjects_of
 from workers.work import Later, Work
@@ -22,7 +22,7 @@ def prepare(work: Work, target: Target) -> Target:
     """
     subjects = subjects_of(target.namespace)
     with work.database.once() as connection:
-        if not batches.may_write(connection, work.lease, subjects):
+        if not moves.may_prepare(connection, work.lease, subjects):
             raise _erased_meanwhile(target)
     _remove_the_alias_left(work, target)
     created = work.target.index.create_namespace(target.namespace, _schema(work))

@@ -146,14 +146,9 @@ LOCKED = _LOCK.cte("held")
 """The locked row of a batch whose lease is ours, for statements that depend on it. `fence_of` gives its parameters."""
 
 
-_ERASED = erasures.FENCED.cte("erased")
-_MAY_WRITE = sa.select(
-    sa.select(LOCKED.c.id).exists().label("held"), sa.select(_ERASED.c.subject).exists().label("erased")
-)
-
-
 def _raising() -> sa.Select[bool, bool, bool]:
-    held, erasing = sa.select(LOCKED.c.id), sa.select(_ERASED.c.subject)
+    erased = erasures.FENCED.cte("erased")
+    held, erasing = sa.select(LOCKED.c.id), sa.select(erased.c.subject)
     raised = (
         sa.update(t.target)
         .where(t.target.c.id == sa.bindparam("target"), t.target.c.authority == "source")
@@ -215,14 +210,6 @@ def size_of(connection: sa.Connection, batch_id: int) -> int:
     """Return how many ids the manifest names now. An erasure may have removed some."""
     size: int = connection.execute(sa.select(_B.size).where(_B.id == batch_id)).scalar_one()
     return size
-
-
-def may_write(connection: sa.Connection, lease: Lease, subjects: Collection[str]) -> bool:
-    """Say in one statement whether none of them was erased. Misses what `begin_write` misses. Raises LeaseLost."""
-    held, erased = connection.execute(_MAY_WRITE, {**fence_of(lease), "wanted": sorted(subjects)}).one()
-    if not held:
-        raise LeaseLost
-    return not erased
 
 
 def begin_write(connection: sa.Connection, lease: Lease, target_id: int, subjects: Collection[str]) -> bool:

@@ -237,7 +237,21 @@ _PREPARE = (
 )
 
 
-_PREPARE_UNLESS_ERASED = _PREPARE.where(~sa.select(erasures.FENCED.cte("erased").c.subject).exists())
+_ERASED = sa.select(erasures.FENCED.cte("erased").c.subject).exists()
+_MAY_PREPARE = sa.select(sa.select(batches.LOCKED.c.id).exists(), _ERASED)
+_PREPARE_UNLESS_ERASED = _PREPARE.where(~_ERASED)
+
+
+def may_prepare(connection: sa.Connection, lease: Lease, subjects: Collection[str]) -> bool:
+    """Say whether none of these subjects was erased, in one statement. Raises LeaseLost.
+
+    An erasure that commits after the statement began is missed here, as in `begin_write`: it waits for this lease.
+    """
+    values = batches.fence_of(lease) | {"wanted": sorted(subjects)}
+    held, erased = connection.execute(_MAY_PREPARE, values).one()
+    if not held:
+        raise batches.LeaseLost
+    return not erased
 
 
 def prepared_unless_erased(connection: sa.Connection, target_id: int, subjects: Collection[str]) -> Target | None:

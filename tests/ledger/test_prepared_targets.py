@@ -38,10 +38,10 @@ def test_a_namespace_is_on_record_unless_its_tenant_was_erased(table: JobTable, 
 def test_nothing_is_made_for_an_erased_tenant_nor_by_who_lost_the_lease(table: JobTable, copying: Lease) -> None:
     erase(table, "ana")
     with table.database.once() as connection:
-        assert not batches.may_write(connection, copying, {"ana"})
-        assert batches.may_write(connection, copying, {"bob"})
-        assert batches.may_write(connection, copying, set())
+        assert not moves.may_prepare(connection, copying, {"ana"})
+        assert moves.may_prepare(connection, copying, {"bob"})
+        assert moves.may_prepare(connection, copying, set())
     table.expire(copying)
     table.reap()
     with pytest.raises(batches.LeaseLost), table.database.once() as connection:
-        batches.may_write(connection, copying, {"bob"})
+        moves.may_prepare(connection, copying, {"bob"})
