@@ -118,8 +118,7 @@ def claim(connection: sa.Connection, job_id: int, host: str, namespaces: Sequenc
     ).all()
     if in_the_way:
         listed = "; ".join(f"{row.namespace} is a {row.role} of job {row.job_id}" for row in in_the_way)
-        first = in_the_way[0]
-        end = _ending(first.job_id, first.state)
+        end = _ending(in_the_way[0].job_id, in_the_way[0].state)
         raise Refused(f"namespaces of this plan are taken: {listed}", code="namespaces-taken", next_step=end)
     each = sa.func.unnest(sa.cast(namespaces, ARRAY(sa.Text))).column_valued("namespace")
     claims = sa.select(sa.literal(job_id), sa.literal(host), each, sa.literal(role))

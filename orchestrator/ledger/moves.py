@@ -243,10 +243,7 @@ _PREPARE_UNLESS_ERASED = _PREPARE.where(~_ERASED)
 
 
 def may_prepare(connection: sa.Connection, lease: Lease, subjects: Collection[str]) -> bool:
-    """Say whether none of these subjects was erased, in one statement. Raises LeaseLost.
-
-    An erasure that commits after the statement began is missed here, as in `begin_write`: it waits for this lease.
-    """
+    """Say in one statement whether none of them was erased. Misses what `begin_write` misses. Raises LeaseLost."""
     values = batches.fence_of(lease) | {"wanted": sorted(subjects)}
     held, erased = connection.execute(_MAY_PREPARE, values).one()
     if not held:
