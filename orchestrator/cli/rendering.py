@@ -15,7 +15,6 @@ from orchestrator.core.wording import a_month, counted, creation, duration, in_n
 from orchestrator.ledger.deletions import DeletionEvidence
 from orchestrator.ledger.embeddings import Spent as TextsSpent
 from orchestrator.services.report import QUERY_TEST, Report, namespaces_after, way_back
-from vecfleet.embedders.services import PRICES_OF, SERVICES
 from vecfleet.names import Tenant
 from vecfleet.stores.base import IndexInfo
 
@@ -214,6 +213,8 @@ def _by(found: Plan) -> str:
     card = embedding.card
     if not card.dollars_per_million_tokens:
         return " by no price, because none is known (--price names one)"
+    from vecfleet.embedders.services import PRICES_OF, SERVICES  # loads an HTTP client and NumPy
+
     service = SERVICES.get(card.provider)
     listed = None if service is None else service.known(card.model, card.endpoint)
     if listed is None or listed.limits["dollars_per_million_tokens"] != card.dollars_per_million_tokens:
