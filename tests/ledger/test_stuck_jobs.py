@@ -261,7 +261,7 @@ def test_wake_ups_that_nobody_took_are_sent_again_unless_their_queue_holds_one_f
     working = Dispatcher(database, make_app(redis_url), Counters(redis_url))
     assert working.tick() == 3
     before = table.rows()
-    sent_at = sa.func.clock_timestamp() - sa.func.make_interval(0, 0, 0, 0, 0, minutes)
+    sent_at = sa.func.clock_timestamp() - sa.func.make_interval(0, 0, 0, 0, 0, 0, 60.0 * minutes)
     for row in before:
         table.set_batch(row.id, dispatched_at=sent_at)
     # When the dispatcher looks
