@@ -205,7 +205,7 @@ class Laws:
                 )
 
     def readers_stay_where_they_were_led(self) -> None:
-        """What was written to the new side alone is read there until a person takes the readers back: no end of a job
+        """Records of the new side alone are read there until a person takes the readers back: no end of a job
         takes its routes away. Not asked after lost commits, as above.
         """
         if self.losses:
