@@ -187,3 +187,28 @@ def test_the_database_itself_holds_to_one_live_job_a_plan_and_a_target(
             if index["unique"]
         }
     assert {"uq_job_plan_digest_live", "uq_claim_target"} <= unique
+
+
+def test_a_job_that_an_older_version_gave_up_before_it_deleted_anything_gets_no_routes_back(
+    connect: sa.Engine, empty_database_url: str
+) -> None:
+    # Given three such jobs, one of which had deleted, and one whose worker was about to
+    schema.upgrade(empty_database_url)
+    table = JobTable(Database(empty_database_url))
+    with table.by_hand() as connection:
+        jobs = [table.insert(connection, plan_of(planned(name, f"t-{name}"))) for name in "abc"]
+        given_up = {"state": "cancelled", "cut_over_percent": 100, "cleaning_at": sa.func.clock_timestamp()}
+        connection.execute(sa.update(t.job).values(given_up))
+        connection.execute(sa.update(t.move).where(t.move.c.job_id == jobs[1]).values(state="cleaned"))
+        move = sa.select(t.move.c.id).where(t.move.c.job_id == jobs[2]).scalar_subquery()
+        about = {"job_id": jobs[2], "move_id": move, "kind": "remove", "seq": 1, "state": "done"}
+        connection.execute(sa.insert(t.batch).values(**about, intent_at=sa.func.clock_timestamp()))
+        connection.execute(sa.text("DROP TABLE index_act"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0037'"))
+    table.database.dispose()
+
+    schema.upgrade(empty_database_url)
+
+    with connect.connect() as connection:
+        begun = connection.execute(sa.select(t.job.c.id).where(t.job.c.cleaning_at.is_not(None)).order_by(t.job.c.id))
+        assert list(begun.scalars()) == jobs[1:]

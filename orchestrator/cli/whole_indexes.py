@@ -180,6 +180,7 @@ def wipe(
             namespaces,
             confirm_s=max(erasing.CONFIRM_S, parts.settings.freshness_wait_seconds),
             before_each=hold_on,
+            lasts_s=parts.settings.request_deadline_seconds,
             wait_for_landing=lambda: wait(lands_in_s, _UNANSWERED),
         )
         with parts.database.begin() as connection:

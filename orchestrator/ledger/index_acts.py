@@ -55,7 +55,7 @@ def go_on(connection: sa.Connection, number: int, lands_s: float) -> None:
 
 
 def end(connection: sa.Connection, number: int) -> None:
-    """Let go of the index, or note that the service no longer fills it. Safe to repeat."""
+    """Let go of the index. Safe to repeat."""
     connection.execute(sa.update(t.index_act).where(_A.id == number, _A.ended_at.is_(None)).values(ended_at=NOW))
 
 
@@ -82,13 +82,26 @@ def require_not_filled(connection: sa.Connection, index: str) -> None:
             )
 
 
-def note_filling(connection: sa.Connection, index: str, filled_from: str | None, who: str) -> None:
-    """Note that the service fills an index from now on. Commit it before the request. Safe to repeat."""
+def note_filling(
+    connection: sa.Connection, index: str, filled_from: str | None, who: str, begun_at: datetime | None = None
+) -> None:
+    """Note that the service fills an index, from now on or since `begun_at`. Commit it before the request.
+
+    Safe to repeat: an index has one open row, which the newest request takes over. A filling that `settle` took for one
+    that was never asked for is not ended by it then.
+    """
     connection.execute(sa.text("LOCK TABLE index_act IN SHARE ROW EXCLUSIVE MODE"))
-    if any(there.index == index for there in fillings(connection)):
-        return
     kind = IMPORT if filled_from is None else CONVERSION
-    connection.execute(sa.insert(t.index_act).values(kind=kind, index=index, filled_from=filled_from, who=who))
+    values = {"kind": kind, "filled_from": filled_from, "who": who, "begun_at": NOW if begun_at is None else begun_at}
+    stands = sa.and_(_A.index == index, _A.kind != WIPE, _A.ended_at.is_(None))
+    if not connection.execute(sa.update(t.index_act).where(stands).values(values)).rowcount:
+        connection.execute(sa.insert(t.index_act).values(index=index, **values))
+
+
+def settle(connection: sa.Connection, filling: Filling) -> None:
+    """Note that the service no longer fills this index, unless it was asked to anew meanwhile."""
+    same = sa.and_(_A.id == filling.id, _A.begun_at == filling.begun_at, _A.ended_at.is_(None))
+    connection.execute(sa.update(t.index_act).where(same).values(ended_at=NOW))
 
 
 def end_filling(connection: sa.Connection, index: str) -> None:

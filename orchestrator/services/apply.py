@@ -191,7 +191,7 @@ def _converted(fleet: Fleet, plan: Plan, who: str, on_wait: OnWait | None) -> tu
     else:
         with fleet.database.begin() as connection:
             whole_indexes.require_filled_anew(connection, plan, begun.id)
-        fillings.go_on(fleet, plan, who)
+        fillings.go_on(fleet, plan, who, begun.created_at)
     conversion.finish(fleet, plan, begun, on_wait)
     checked = check(fleet, plan)
     target = conversion.require_made(plan, checked.target)
@@ -203,16 +203,19 @@ def _bulk_imported(
     fleet: Fleet, plan: Plan, files: BulkFiles, who: str, on_wait: OnWait | None
 ) -> tuple[Checked, IndexInfo, str]:
     """Have the service import the plan's files, or wait for the import that an earlier apply began. Return its key."""
-    begun = bulk_import.finish(fleet, plan, files, on_wait)
+    wait = bulk_import.require_wait(files, on_wait)
+    begun = bulk_import.find(fleet, plan, files)
     if begun is not None:
         with fleet.database.begin() as connection:
             whole_indexes.require_filled_anew(connection, plan, begun.key)
+        fillings.go_on(fleet, plan, who, begun.created_at)
+        begun = bulk_import.finish(fleet, plan, begun, wait)
     checked = check(fleet, plan)
     target = checked.target or _create_target(fleet, plan, checked.source)
     if begun is None:
-        assert on_wait is not None, "`finish` refuses where nobody waits"
+        bulk_import.require_new(fleet, plan, target)
         fillings.begin(fleet, plan, target.host, who)
-        begun = bulk_import.run(fleet, plan, files, target, on_wait)
+        begun = bulk_import.run(fleet, plan, files, target, wait)
     if plan.create_target is not None:
         conversion.require_all_planned(fleet, plan, target)
     return checked, target, begun.key

@@ -17,23 +17,32 @@ from vecfleet.stores.base import BulkFiles, BulkImport, IndexInfo
 OnWait = Callable[[BulkImport], None]
 
 
-def finish(fleet: Fleet, plan: Plan, files: BulkFiles, on_wait: OnWait | None) -> BulkImport | None:
-    """Wait for the import that an earlier apply of the plan began; None if none did, or its index was deleted."""
+def require_wait(files: BulkFiles, on_wait: OnWait | None) -> OnWait:
+    """Return what is told of each look. Raises Refused where nobody waits: it takes ten minutes or longer."""
     if on_wait is None:
         raise Refused(
             f"{files.uri} is imported by the service first, for as long as that takes",
             code="bulk-import-takes-long",
             next_step="start this plan by `vecfleet apply`, which waits for it",
         )
+    return on_wait
+
+
+def find(fleet: Fleet, plan: Plan, files: BulkFiles) -> BulkImport | None:
+    """Return the import that an earlier apply of the plan began; None if none did, or its index was deleted."""
     store = fleet.accounts.store(plan.target.store)
     info = next((info for info in store.indexes() if info.name == plan.target.index), None)
-    imports = store.imports(info) if info is not None else None
-    begun = imports.find(files.uri, plan.made_at) if imports is not None else None
-    return imports.finish(begun, on_wait) if imports is not None and begun is not None else None
+    return store.imports(info).find(files.uri, plan.made_at) if info is not None else None
 
 
-def run(fleet: Fleet, plan: Plan, files: BulkFiles, target: IndexInfo, on_wait: OnWait) -> BulkImport:
-    """Have the store import the files into the plan's namespaces, which must be new, and wait."""
+def finish(fleet: Fleet, plan: Plan, begun: BulkImport, on_wait: OnWait) -> BulkImport:
+    """Wait for the import that an earlier apply of the plan began."""
+    store = fleet.accounts.store(plan.target.store)
+    return store.imports(store.describe(plan.target.index)).finish(begun, on_wait)
+
+
+def require_new(fleet: Fleet, plan: Plan, target: IndexInfo) -> None:
+    """Raise Refused if a namespace of the plan is there: the store imports into new ones only."""
     store, planned = fleet.accounts.store(plan.target.store), {canonical(move.to or "") for move in plan.moves}
     held = [info.name for info in store.open(target).namespaces() if info.count or info.name != DEFAULT]
     there = planned & {*held}
@@ -43,5 +52,9 @@ def run(fleet: Fleet, plan: Plan, files: BulkFiles, target: IndexInfo, on_wait: 
             code="namespaces-exist",
             next_step="delete them if nobody needs them, and apply again; or plan without `--via bulk`",
         )
-    imports = store.imports(target)
+
+
+def run(fleet: Fleet, plan: Plan, files: BulkFiles, target: IndexInfo, on_wait: OnWait) -> BulkImport:
+    """Have the store import the files into the plan's namespaces, and wait."""
+    imports = fleet.accounts.store(plan.target.store).imports(target)
     return imports.finish(imports.begin(files), on_wait)

@@ -4,7 +4,7 @@ No job stands for such an index yet, so the job table names it from before the r
 meanwhile, and looks there afterwards.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -43,15 +43,15 @@ def begin(fleet: Fleet, plan: Plan, host: str, who: str) -> None:
         index_acts.require_not_wiped(connection, host)
 
 
-def go_on(fleet: Fleet, plan: Plan, who: str) -> None:
-    """Note a filling that the service began for an earlier apply of the plan. Safe to repeat."""
+def go_on(fleet: Fleet, plan: Plan, who: str, begun_at: datetime) -> None:
+    """Note a filling that the service began at that time, for an earlier apply of the plan. Safe to repeat."""
     with fleet.database.begin() as connection:
-        _note(connection, plan, who)
+        _note(connection, plan, who, begun_at)
 
 
-def _note(connection: sa.Connection, plan: Plan, who: str) -> None:
+def _note(connection: sa.Connection, plan: Plan, who: str, begun_at: datetime | None = None) -> None:
     filled_from = plan.source.typed if plan.policies.converted else None
-    index_acts.note_filling(connection, plan.target.typed, filled_from, who)
+    index_acts.note_filling(connection, plan.target.typed, filled_from, who, begun_at)
 
 
 def settle(database: Database, accounts: "Accounts") -> None:
@@ -64,7 +64,7 @@ def settle(database: Database, accounts: "Accounts") -> None:
     for filling in every:
         if _is_over(accounts, filling, may_be_sent=now - filling.begun_at < _SENT_WITHIN):
             with database.begin() as connection:
-                index_acts.end(connection, filling.id)
+                index_acts.settle(connection, filling)
 
 
 def _is_over(accounts: "Accounts", filling: Filling, *, may_be_sent: bool) -> bool:

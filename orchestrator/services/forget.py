@@ -7,7 +7,7 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import anonymise
 from orchestrator.services import fillings
 from orchestrator.services.erase import JobTableBooks, exporter
-from vecfleet.errors import BadInput, NotFound
+from vecfleet.errors import BadInput, NotFound, Refused
 from vecfleet.names import Tenant
 from vecfleet.stores.base import Index
 from vecfleet.tenancy import erasing
@@ -16,11 +16,15 @@ from vecfleet.tenancy.options import DEFAULT_INDEX
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The places that an erasure looks into, and the exports that it leaves to the tenants whose they are."""
+    """The places that an erasure looks into, and the exports that it leaves to the tenants whose they are.
+
+    `known`: the names of all indexes that were known; None where a person named those to look into.
+    """
 
     indexes: Sequence[Index]
     exports: Sequence[Index]
     kept: Sequence[str]
+    known: frozenset[str] | None
 
 
 def reach(parts: Fleet, named: Sequence[str] | None = None) -> Reach:
@@ -28,18 +32,33 @@ def reach(parts: Fleet, named: Sequence[str] | None = None) -> Reach:
     fillings.settle(parts.database, parts.accounts)
     handed_out = parts.folders.handed_out()
     exports = [parts.folders.open(info) for info in parts.folders.indexes() if info.name not in handed_out]
-    return Reach(_indexes(parts, named), exports, sorted(handed_out))
+    known = None if named else _known(parts)
+    indexes = [parts.accounts.open(name) for name in (named or sorted(known or ()))]
+    return Reach(indexes, exports, sorted(handed_out), known)
 
 
-def _indexes(parts: Fleet, named: Sequence[str] | None) -> list[Index]:
-    if not named:
-        with parts.database.begin() as connection:
-            of_jobs = anonymise.indexes(connection)
-        default = parts.settings.pinecone_index_name or DEFAULT_INDEX
-        named = sorted(_existing(parts, of_jobs | {default}))
-        if not named:
-            raise NotFound(f"there is no index {default!r}", next_step="name it: --index NAME")
-    return [parts.accounts.open(name) for name in named]
+def _known(parts: Fleet) -> frozenset[str]:
+    with parts.database.begin() as connection:
+        of_jobs = anonymise.indexes(connection)
+    default = parts.settings.pinecone_index_name or DEFAULT_INDEX
+    known = _existing(parts, of_jobs | {default})
+    if not known:
+        raise NotFound(f"there is no index {default!r}", next_step="name it: --index NAME")
+    return frozenset(known)
+
+
+def _require_all_known(parts: Fleet, places: Reach) -> None:
+    """Raise Refused if a job or the service brought records to another index since the places were shown.
+
+    Call this once the fence stands: from then on nobody brings the tenant's.
+    """
+    since = () if places.known is None else sorted(_known(parts) - places.known)
+    if since:
+        raise Refused(
+            f"records were taken to {', '.join(since)} since this began; nothing was deleted yet",
+            code="reach-outdated",
+            next_step="erase the tenant again: that looks there too",
+        )
 
 
 def _existing(parts: Fleet, names: set[str]) -> set[str]:
@@ -80,5 +99,6 @@ def erase(
         repoint=repoint,
         confirm_s=max(erasing.CONFIRM_S, parts.settings.freshness_wait_seconds),
         lands_s=erasing.lands_s(parts.settings, places.indexes),
+        on_begun=lambda: _require_all_known(parts, places),
         on_wait=on_wait,
     )

@@ -13,7 +13,7 @@ from terminal import DIMENSION, Brain, Vecfleet
 from orchestrator.cli import erasing
 from orchestrator.core.freshness import Waits
 from orchestrator.core.two_persons import TwoPersons
-from orchestrator.ledger import consents, erasures
+from orchestrator.ledger import consents, erasures, index_acts
 from orchestrator.ledger.database import Database
 from vecfleet.names import Tenant
 from vecfleet.records import Record
@@ -77,6 +77,30 @@ def test_the_second_person_types_the_same_command_with_its_export(
     monkeypatch.setattr(erasing, "who", lambda: "ben")
     done = vecfleet(*command)
     assert done.code == 0 and "exported: 3 records to hers" in done.out, done.err
+
+
+def test_where_the_service_filled_another_index_while_a_person_read_what_goes_nothing_is_certified(
+    vecfleet: Vecfleet, tenants: Brain, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given another index, which is filled for a plan until somebody is asked for the tenant's name
+    monkeypatch.setenv("PINECONE_INDEX_NAME", "brain")
+    tenants.create("filled")
+    tenants.write("creator_ana_twin_coach", "a-3", index="filled", creator_id="ana")
+    with database.begin() as connection:
+        index_acts.note_filling(connection, "filled", "brain", "olga")
+
+    def types_late(*_: object, **__: object) -> None:
+        with database.begin() as connection:
+            index_acts.end_filling(connection, "filled")
+
+    with monkeypatch.context() as typing:
+        typing.setattr(erasing, "confirm_by_typing", types_late)
+        late = vecfleet("forget", "--creator", "ana")
+
+    # Then nothing is deleted, and the same command looks there too
+    assert late.code == 3 and "records were taken to filled since this began" in late.err
+    again = vecfleet("forget", "--creator", "ana", "--yes", "--json")
+    assert again.code == 0 and again.json["records"] == 4, again.err
 
 
 def test_a_certificate_waits_until_reads_show_what_a_job_wrote_last(

@@ -117,6 +117,23 @@ def begun(database: Database) -> tuple[int, sa.Row[tuple[object, ...]]]:
         return number, erasures.require_begun(connection, number, "a digest")
 
 
+def test_a_filling_that_is_asked_for_anew_is_not_taken_for_the_one_that_came_to_nothing(database: Database) -> None:
+    # Given a filling that was noted, and that somebody looks up at the service
+    fill(database)
+    with database.begin() as connection:
+        connection.execute(sa.update(t.index_act).values(begun_at=t.index_act.c.begun_at - timedelta(hours=1)))
+        (earlier,) = index_acts.fillings(connection)
+
+    # When it is asked for again before that look says that there is none
+    fill(database)
+    with database.begin() as connection:
+        index_acts.settle(connection, earlier)
+
+        # Then it stands, since now
+        (anew,) = index_acts.fillings(connection)
+    assert anew.id == earlier.id and anew.begun_at - earlier.begun_at > timedelta(minutes=59)
+
+
 def test_no_erasure_ends_while_the_service_fills_an_index_or_right_after(database: Database) -> None:
     fill(database)
     fill(database)  # applied again

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from vecfleet import clock as machine_clock
 from vecfleet import names
+from vecfleet.deadlines import ending_by
 from vecfleet.digests import Tally
 from vecfleet.errors import BadInput, RateLimited, StoreError, Transient
 from vecfleet.names import Tenant
@@ -285,28 +287,32 @@ def delete_all(
     *,
     confirm_s: float,
     before_each: Callable[[], None],
+    lasts_s: float,
     wait_for_landing: Callable[[], None],
 ) -> list[str]:
     """Delete these namespaces, asking once for each, and confirm it. Returns what is left, with the reason.
 
-    `before_each` raises Refused if nothing more may be deleted. If an answer is missing, the deletion may be carried
-    out later. `wait_for_landing` returns when it no longer can, and only then does this look whether the namespace is
-    there. If it is there then, it stays, for the next request.
+    `before_each` raises Refused if nothing more may be deleted; the deletion that follows ends `lasts_s` after it was
+    called, or is not sent: a process may be frozen between the two. If an answer is missing, the deletion may be
+    carried out later. `wait_for_landing` returns when it no longer can, and only then does this look whether the
+    namespace is there. If it is there then, it stays, for the next request.
     """
     eraser = _Eraser([index], Tenant(""), known_nowhere, None, {}, confirm_s, time.monotonic, time.sleep)
     eraser.free(index, {place.name for place in found})
-    answers = in_parallel(lambda place: (place.name, *_ask_to_delete(index, place.name, before_each)), found)
+    answers = in_parallel(lambda place: (place.name, *_ask_to_delete(index, place.name, before_each, lasts_s)), found)
     if any(unanswered for _, _, unanswered in answers):
         wait_for_landing()
     return eraser.confirm(index, found, {name: said for name, said, unanswered in answers if said and not unanswered})
 
 
-def _ask_to_delete(index: Index, namespace: str, before: Callable[[], None]) -> tuple[str | None, bool]:
+def _ask_to_delete(index: Index, namespace: str, before: Callable[[], None], lasts_s: float) -> tuple[str | None, bool]:
     """Ask once; return the store's sentence if it does not say yes, and whether it may have done it all the same."""
 
     def ask() -> None:
+        looked_at = machine_clock.now()
         before()
-        index.delete_namespace(namespace)
+        with ending_by(looked_at + lasts_s):
+            index.delete_namespace(namespace)
 
     try:
         once_unless_refused(ask)

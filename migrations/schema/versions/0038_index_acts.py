@@ -25,6 +25,17 @@ def upgrade() -> None:
         if_not_exists=True,
     )
     op.create_index("ix_index_act_ended_at", "index_act", ["ended_at"], if_not_exists=True)
+    # Jobs given up by an older version before anything was deleted have no routes: readers went back to the old side.
+    op.execute(
+        """
+        UPDATE job SET cleaning_at = NULL
+        WHERE state = 'cancelled' AND cleaning_at IS NOT NULL
+          AND NOT EXISTS (SELECT FROM move WHERE job_id = job.id AND state IN ('cleaning', 'cleaned'))
+          AND NOT EXISTS (
+              SELECT FROM batch WHERE job_id = job.id AND intent_at IS NOT NULL AND kind IN ('recheck', 'clear', 'remove')
+          )
+        """
+    )
 
 
 def downgrade() -> None:
