@@ -6,7 +6,8 @@ the answer is kept: that request is made again, and its tokens count as unanswer
 them. Later: nothing is lost.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Literal
@@ -224,9 +225,11 @@ class Embeddings:
         try:
             if self._kept:
                 self._reserve_and_answer(run, keys)
-            else:
-                self._require_dollars(run.counted(keys))
+            elif self._card.is_local:
                 self._answer(run, keys)
+            else:
+                with self._counted_ahead(run.counted(keys)):
+                    self._answer(run, keys)
         except (BadRequest, TooLarge):
             if len(keys) > 1:
                 middle = len(keys) // 2
@@ -312,6 +315,20 @@ class Embeddings:
         with self._database.once() as connection:
             embeddings.count(connection, self._lease.job_id, spent)
 
+    @contextmanager
+    def _counted_ahead(self, tokens: int) -> Iterator[None]:
+        """Count a request as unanswered before it is made: nothing reserves its texts. Raises CostCapReached.
+
+        So other batches see it under the cap, and it stays in the account if this worker dies.
+        """
+        with self._database.begin() as connection:
+            self._require_dollars_in(connection, tokens)
+            embeddings.count(connection, self._lease.job_id, Spent(unanswered=tokens))
+        try:
+            yield
+        finally:
+            self._count(Spent(unanswered=-tokens))
+
     def _require_sound(self, run: _Run) -> None:
         """Raise NeedsOperator if the model refuses any text: then no text is at fault."""
         if self._is_sound:
@@ -324,10 +341,6 @@ class Embeddings:
                 next_step="check that the service still takes what the plan was made with, then resume",
             ) from error
         self._count(Spent(requests=1, tokens=answer.tokens))
-
-    def _require_dollars(self, tokens: int) -> None:
-        with self._database.begin() as connection:
-            self._require_dollars_in(connection, tokens)
 
     def _require_dollars_in(self, connection: sa.Connection, tokens: int) -> None:
         """Raise CostCapReached if so many tokens more could cost more than the job may."""

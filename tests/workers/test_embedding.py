@@ -351,18 +351,39 @@ def test_a_job_asks_for_no_text_that_could_take_it_over_its_cap(
     assert ask(TEXTS, asks=asks, most_dollars=0).asked == 0  # what is kept costs nothing
 
 
+@pytest.mark.parametrize("is_kept", [True, False], ids=["what is answered is kept", "nothing is kept"])
 def test_two_batches_at_once_keep_to_one_cap(
-    service: EmbeddingService, leases: Sequence[Lease], model: EmbeddingModel, ask: Ask
+    service: EmbeddingService, leases: Sequence[Lease], model: EmbeddingModel, ask: Ask, is_kept: bool
 ) -> None:
-    asks = as_card_says(model, dollars_per_million_tokens=1e6)
+    options = {"asks": as_card_says(model, dollars_per_million_tokens=1e6), "most_dollars": 15, "kept": is_kept}
     with ThreadPoolExecutor() as threads:
         with service.held():
-            one = threads.submit(ask, ["a red apple"], lease=leases[0], asks=asks, most_dollars=15)
+            one = threads.submit(ask, ["a red apple"], lease=leases[0], **options)
             service.wait_for_requests(1)
             with pytest.raises(e.CostCapReached):
-                ask(["two plums"], lease=leases[1], asks=asks, most_dollars=15)
+                ask(["two plums"], lease=leases[1], **options)
         assert one.result().asked == 1
     assert service.billed == {"a red apple": 1}
+
+
+def test_a_worker_that_dies_while_it_asks_leaves_a_count_of_what_may_be_billed_also_if_nothing_is_kept(
+    service: EmbeddingService, table: JobTable, ask: Ask
+) -> None:
+    # Given a request under way whose answer nobody would keep
+    with ThreadPoolExecutor() as threads:
+        with service.held():
+            asked = threads.submit(ask, TEXTS, kept=False)
+            service.wait_for_requests(1)
+            # Then a worker that was killed now would leave this in the account
+            assert costs(table) == Spent(unanswered=sum(map(len, TEXTS)))
+        assert asked.result().asked == 3
+    # And the answer takes its place
+    assert costs(table) == Spent(requests=1, texts=3, tokens=8)
+    # (A request that is refused leaves nothing.)
+    service.fail(refusal(401, "invalid_api_key"))
+    with pytest.raises(e.KeyRefused):
+        ask(TEXTS, kept=False)
+    assert costs(table) == Spent(requests=1, texts=3, tokens=8)
 
 
 # What is kept
