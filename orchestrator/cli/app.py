@@ -68,7 +68,7 @@ def _say_misuse(words: Sequence[str], misuse: BaseException | None) -> None:
         err.print(f"next: {step}")
         return
     said = getattr(misuse, "format_message", str)  # the parser's errors have no public class
-    say_error(BadInput(said() or "this is no command line", next_step=step, code="usage"), as_json=True)
+    say_error(BadInput(said() or "this is no command line", next_step=step, code="no-command-line"), as_json=True)
 
 
 def _next_after(words: Sequence[str], misuse: BaseException | None) -> str:

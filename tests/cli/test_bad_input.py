@@ -76,7 +76,7 @@ def test_what_is_no_command_line_is_told_where_its_help_is(
 def test_a_program_is_told_in_the_last_line_what_was_wrong(vecfleet: Vecfleet, database: Database) -> None:
     answer = vecfleet("status", "--json")
     error = json.loads(answer.err.splitlines()[-1])["error"]
-    assert answer.code == 2 and error["code"] == "usage" and error["next_step"] == "vecfleet jobs"
+    assert answer.code == 2 and error["code"] == "no-command-line" and error["next_step"] == "vecfleet jobs"
     assert "JOB" in error["message"]
     # Also of a fault that nobody foresaw
     with database.begin() as connection:
