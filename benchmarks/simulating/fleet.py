@@ -36,6 +36,7 @@ from benchmarks.simulating.world import World
 from orchestrator import embedded, schema
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.model import Wakeup
+from orchestrator.core.states import QUEUES
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.ledger.database import Database
 from vecfleet.settings import Settings
@@ -111,7 +112,9 @@ class Simulated:
 
         with ExitStack() as held:
             held.enter_context(patch("orchestrator.dispatcher.send", send))
-            held.enter_context(patch("orchestrator.dispatcher.waiting", lambda _: len(line)))
+            # One line stands for all queues: nothing is lost in it, so nothing is sent again while it holds anything.
+            waiting = patch("orchestrator.dispatcher.waiting_by_queue", lambda _: dict.fromkeys(QUEUES, len(line)))
+            held.enter_context(waiting)
             world.kernel.spawn(self._dispatch)
             for number in range(world.machine.workers):
                 fleet = self._process(keeps_plans=True)

@@ -20,7 +20,7 @@ from tests.chaos.fleet import LEASE_S, ChaosFleet
 from tests.chaos.indexes import make_indexes
 from tests.chaos.others import APPLICATION, Application, Erasure, is_application
 from tests.chaos.outcome import Outcome
-from tests.chaos.person import WHO, Broken, GivenUp, Person, SetBack
+from tests.chaos.person import WHO, Broken, GivenUp, Person, SetBack, give_up
 from tests.chaos.planning import make_plan
 from tests.chaos.schedule import COPYING, DESTROYING, RETURNING, ROUTES_STALE_S, make_schedule
 from tests.chaos.small_index import make_case
@@ -208,7 +208,7 @@ class Life:
 
     def _cancel(self) -> None:
         if self.state() not in LATER:
-            self._ask(lambda: acts.cancel(self.fleet.parts.database, self.job_id, WHO))
+            self._ask(lambda: give_up(self.fleet.parts.database, self.job_id))
         self.note("cancelled by a person")
         self._reach("cancelled", "rolling_back", "rolled_back")
 
@@ -441,7 +441,7 @@ class Life:
             other.stop()
         if self.job_id and self.state() not in ("cleaned", "rolled_back", "cancelled"):
             with suppress(VecfleetError):
-                acts.cancel(self.fleet.parts.database, self.job_id, WHO)
+                give_up(self.fleet.parts.database, self.job_id)
             deadline = time.monotonic() + 2 * LEASE_S + 60
             while self.state() not in ("cleaned", "rolled_back", "cancelled") and time.monotonic() < deadline:
                 time.sleep(POLL_S)

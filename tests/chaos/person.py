@@ -8,11 +8,12 @@ from contextlib import suppress
 
 from orchestrator.cli.watching import look
 from orchestrator.core.progress import Progress
+from orchestrator.ledger.database import Database
 from orchestrator.services import acts, left_behind
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.schedule import Schedule
 from tests.chaos.strikes import Strikes
-from vecfleet.errors import Unreachable, VecfleetError
+from vecfleet.errors import Refused, Unreachable, VecfleetError
 
 WHO = "chaos"
 # How often a person does what the job says before it counts as stuck.
@@ -34,6 +35,17 @@ class SetBack(Exception):
 
 class GivenUp(Exception):
     """The job cannot end well: the service lost records, or nothing is left to copy. The person cancels it."""
+
+
+def give_up(database: Database, job_id: int) -> None:
+    """Cancel a job; take its readers back first, as a person is told to where it has led them to the new side."""
+    try:
+        acts.cancel(database, job_id, WHO)
+    except Refused as refused:
+        if refused.code != "readers-on-target":
+            raise
+        acts.reverse(database, job_id, WHO)
+        acts.cancel(database, job_id, WHO)
 
 
 class Person:

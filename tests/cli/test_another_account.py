@@ -160,7 +160,7 @@ def test_a_backup_is_taken_kept_and_restored_in_the_account_of_its_index(
     (kept,) = vecfleet("backup", "list", "pinecone@eu", "--json").json["backups"]
     assert (kept["index"], kept["records"]) == ("pinecone@eu:brain", 1)
     assert f"vecfleet backup restore {kept['id']} pinecone@eu:NAME" in applied.out
-    assert vecfleet("backup", "list", "--json").json == {"backups": []}
+    assert vecfleet("backup", "list", "--json").json["backups"] == []
     # And from there it comes back
     assert vecfleet("backup", "restore", kept["id"], "pinecone@eu:again").code == 0
     assert eu.store.open(eu.store.describe("again")).list_ids("coach").ids == ["c-1"]
