@@ -118,24 +118,6 @@ def is_given_up_after_its_cut_over(life: Life) -> None:
     life.ends()
 
 
-def is_given_up_within_its_clean_up(life: Life) -> None:
-    """A worker holds the only deletion, and a guard refuses it once the job is cancelled."""
-    life.holds(ALMA, "a", "b")
-    life.settles()
-    life.applies(ALMA, cut_over="operator", soak_seconds=0, max_passes=40)
-    _cut_over(life)
-    life.application.writes(ALMA, record("b", "newer"))
-    life.stops["recheck"] = Stop("fetch", "freezes")
-    _asks_until_granted(life, "clean up")
-    _until_frozen(life)
-    life.asks("pause")
-    life.asks("cancel")
-    life.strangers.write(ALMA, record("a", "by somebody else"))
-    life.settles()
-    life.thaws()
-    life.ends()
-
-
 def writes_by_an_old_route(life: Life) -> None:
     """Right after the cut-over somebody writes to the old side, by the route it read before."""
     life.holds(ALMA, "a", "b")

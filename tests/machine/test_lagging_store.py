@@ -22,7 +22,7 @@ from orchestrator.cli import whole_indexes
 from orchestrator.core import deciding, guards
 from orchestrator.core.guards import missing_cap
 from orchestrator.core.model import Deletion
-from orchestrator.ledger import cleanup, copies, deletions, erasures, route_table
+from orchestrator.ledger import cleanup, copies, deletions, erasures
 from orchestrator.ledger import tables as t
 from orchestrator.services import acts, refusals
 from tests.machine import scripts
@@ -217,9 +217,6 @@ SAFEGUARDS = {
     ),
     "a job is not given up under its readers": Safeguard(
         scripts.is_given_up_after_its_cut_over, ((refusals, "cancel", lambda *_: None),), "delta"
-    ),
-    "a job that is given up within its clean-up keeps its routes": Safeguard(
-        scripts.is_given_up_within_its_clean_up, ((route_table, "_within_clean_up", route_table._cleaned),), "delta"
     ),
     "migrated_from is never kept": Safeguard(
         scripts.comes_from_elsewhere_and_goes_back, ((enriching, "enriched", _keeps),)

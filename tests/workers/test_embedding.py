@@ -13,12 +13,10 @@ from kept_embeddings import ANA, BEN, as_card_says, costs, expected, forget, key
 
 from orchestrator.core.model import Lease
 from orchestrator.ledger import embeddings as kept
-from orchestrator.ledger import tables as t
 from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.embeddings import Spent
 from orchestrator.pace_view import PaceReader
-from orchestrator.services.kept_vectors import Trim
 from orchestrator.telemetry.counters import Counters
 from vecfleet import errors as e
 from vecfleet.embedders import LOCAL_MODEL
@@ -446,26 +444,3 @@ def test_what_was_not_used_for_longest_goes_when_too_much_is_kept(
         assert kept.trim(connection, 2 * 8 * 4) == 0
     ask(TEXTS)
     assert service.billed == {TEXTS[0]: 1, TEXTS[1]: 2, TEXTS[2]: 1}
-
-
-def test_what_runs_beside_the_dispatcher_keeps_no_more_than_it_may(table: JobTable, ask: Ask) -> None:
-    ask(TEXTS)
-    trim = Trim(table.database, 2 * 8 * 4)
-    assert not trim.step()
-    assert keys_kept(table) == 2
-    ask(TEXTS)
-    trim.step()
-    assert keys_kept(table) == 3, "every five minutes is enough"
-
-
-def test_texts_reserved_by_workers_long_dead_are_freed_and_what_they_may_have_cost_stays(
-    table: JobTable, leases: Sequence[Lease], model: EmbeddingModel
-) -> None:
-    texts = wanted(model, TEXTS)
-    with table.begin() as connection:
-        kept.reserve(connection, leases[0], texts, 60)
-        kept.begin_request(connection, leases[0], list(texts), 60)
-        long_ago = sa.func.clock_timestamp() - sa.text("interval '2 days'")
-        connection.execute(sa.update(t.embedding).values(reserved_until=long_ago))
-        kept.trim(connection, 10**9)
-    assert keys_kept(table) == 0 and costs(table).unanswered == 300
