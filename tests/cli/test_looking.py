@@ -184,7 +184,7 @@ def test_the_way_back_that_is_named_is_one_that_the_job_has(
 
 
 def test_jobs_before_and_after_there_is_one(vecfleet: Vecfleet, table: JobTable) -> None:
-    assert vecfleet("jobs", "--json").json == {"jobs": [], "next_steps": ["vecfleet audit"]}
+    assert vecfleet("jobs", "--json").json == {"jobs": [], "fillings": [], "next_steps": ["vecfleet audit"]}
     table.apply(plan_of(planned("s", "t", 5)))
     found = vecfleet("jobs", "--json").json
     assert [(job["job"], job["state"], job["records"]) for job in found["jobs"]] == [(1, "planned", 5)]
