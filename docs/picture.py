@@ -76,7 +76,7 @@ def main() -> None:
             joined = dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", lines, re.MULTILINE))
             photograph(own | joined)
         finally:
-            vecfleet(own, "down", "--erase")
+            vecfleet(own, "down", "--erase", "--yes")
     sys.stdout.write(f"wrote {len(COLOURS)} pictures to {PICTURES} in {time.monotonic() - began:.0f} s\n")
 
 

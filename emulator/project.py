@@ -32,8 +32,13 @@ class Ports:
         self._bind, self._first, self._last, self._next = bind, first, last, first
 
     def open(self, wanted: int | None = None) -> socket.socket:
+        """Listen on the wanted port; on another only where any will do. Raises OSError, and Refusal if none is free."""
         if wanted is not None:
-            return listen(self._bind, wanted)
+            try:
+                return listen(self._bind, wanted)
+            except OSError:
+                if self._first:
+                    raise
         if not self._first:
             return listen(self._bind, 0)
         for _ in range(self._last - self._first + 1):

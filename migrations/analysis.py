@@ -4,18 +4,20 @@ A full scan: 1 read unit for every 100 ids and for every 10 records. Nothing is 
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from migrations.enriching import SOURCE, Conflict, enrich
-from migrations.findings import Findings, counted
+from migrations.enriching import SOURCE, Conflict, change, enrich
+from migrations.findings import Findings, counted, few
 from migrations.plan import PlannedMove, Policies, Split
 from migrations.reading import Reader
-from migrations.routing import Router, Rule, Unrouted
+from migrations.routing import Routed, Router, Rule, Unrouted
 from vecfleet import names
 from vecfleet.records import MetadataValue, Record
 from vecfleet.stores.base import Usage
 
 SAMPLE_IDS = 10
+_KEEPING = "`--conflicts keep` moves them with what they hold"
 
 
 @dataclass(slots=True)
@@ -84,9 +86,34 @@ def foresee(found: Breakdown, policies: Policies, split: Split | None = None) ->
             f"{scope}{found.brought:,} hold another value under {SOURCE!r} already: it is overwritten and remembered"
         )
     for key, records in sorted(found.conflicts.items()):
-        outcome = {"fail": "they will be parked", "keep": "it stays", "overwrite": "it is overwritten and remembered"}
+        outcome = {
+            "fail": f"they will be parked; {_KEEPING}",
+            "keep": "it stays",
+            "overwrite": "it is overwritten and remembered",
+        }
         findings.warnings.append(
             f"{scope}{records:,} hold another value under {key!r} already: {outcome[policies.conflicts]}"
+        )
+    return findings
+
+
+def foresee_conflicts(
+    sample: Iterable[tuple[str, Record]], moves: Iterable[PlannedMove], router: Router, policies: Policies
+) -> Findings:
+    """Warn of sampled records that the plan would park because they hold another value under a key that it writes."""
+    findings, by_source = Findings(), {move.source: move for move in moves}
+    looked, keys = 0, Counter[str]()
+    for source, record in sample:
+        routed = router.route(record, by_source[source]) if source in by_source else None
+        if isinstance(routed, Routed):
+            looked += 1
+            outcome = change(record, source, routed, policies)
+            if isinstance(outcome, Conflict):
+                keys[outcome.key] += 1
+    if keys:
+        findings.warnings.append(
+            f"of {counted(looked, 'record')} looked at, {keys.total():,} hold another value under {few(keys)} already: "
+            f"such records will be parked; {_KEEPING}"
         )
     return findings
 

@@ -65,13 +65,14 @@ class Position:
 class Result:
     """One compared id, or (`id` is None) a namespace whose further ids could not be compared.
 
-    `why`: the error, or the parts that differ.
+    `why`: the error, or the parts that differ. `keys`: the metadata keys that differ.
     """
 
     symbol: Symbol
     label: str
     id: str | None
     why: str | None = None
+    keys: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -197,7 +198,8 @@ class Comparison:
             return Result(Symbol.ONLY_B if a is None else Symbol.ONLY_A, pair.label, id)
         if record_digest(a) == record_digest(b):
             return Result(Symbol.EQUAL, pair.label, id)
-        return Result(Symbol.DIFFERS, pair.label, id, _difference(a, b))
+        keys = tuple(differing_keys(a.metadata, b.metadata))
+        return Result(Symbol.DIFFERS, pair.label, id, _difference(a, b, keys), keys)
 
     def _asked_for(self, result: Result) -> bool:
         return result.symbol is not Symbol.ONLY_B or not self.wish.one_way
@@ -220,10 +222,9 @@ class Comparison:
         return self.b.index.normalise(self.a.index.normalise(record))
 
 
-def _difference(a: Record, b: Record) -> str:
+def _difference(a: Record, b: Record, keys: Sequence[str]) -> str:
     """Say on one line in which parts two records differ, and in which metadata keys."""
-    keys = (_encoded(_IN_A_PATH, key) for key in differing_keys(a.metadata, b.metadata))
-    named = {"metadata": f"{IN_METADATA}{few(keys, quoted=False)}"}
+    named = {"metadata": f"{IN_METADATA}{few((_encoded(_IN_A_PATH, key) for key in keys), quoted=False)}"}
     return "; ".join(named.get(part, part) for part in differing_parts(a, b))
 
 

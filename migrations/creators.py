@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from migrations.files import read_table, within
-from migrations.findings import Findings, few
+from migrations.findings import Findings, counted, few
 from migrations.ownership import OwnershipSnapshot, numbered
 from migrations.plan import PlannedMove, Policies, TwinKey
 from migrations.routing import Owner
@@ -62,19 +62,19 @@ class Grouping:
         if self.creator is None and self.snapshot is None and not self.rows:
             raise BadInput(
                 "nothing names the owners of the namespaces",
-                next_step="name one creator for all, an ownership look-up, or a list of namespaces",
+                next_step="name one creator for all with --creator, a look-up with --ownership, or a list with --list",
             )
         if self.creator is not None:
             names.build(self.creator)
         if self.creator is not None and (self.snapshot is not None or self.rows):
             raise BadInput(
                 "one creator for all leaves nothing for a look-up or a list to decide",
-                next_step="give one or the other",
+                next_step="give --creator, or else --ownership or --list",
             )
         if self.creator is not None and self.default == "split":
             raise BadInput(
                 "one creator for all leaves no owners to split __default__ by",
-                next_step="make it a twin of the creator, or name an ownership look-up",
+                next_step="make it a twin of the creator (--default twin), or name a look-up with --ownership",
             )
         if self.snapshot is None and self.twin_key == "name":
             raise BadInput(
@@ -84,12 +84,12 @@ class Grouping:
         if self.snapshot is None and self.creator is None and self.twin_key == "sequence":
             raise BadInput(
                 "a list says itself what each twin is called: there is nothing to number",
-                next_step="leave out --twin-key, or name one creator or a look-up",
+                next_step="leave out --twin-key, or name one creator (--creator) or a look-up (--ownership)",
             )
         if self.creator is None and self.default == "twin":
             raise BadInput(
                 "__default__ can become a twin only of one creator for all",
-                next_step="give it a line in the list: __default__,CREATOR,TWIN",
+                next_step="give it a line in the list (--list): __default__,CREATOR,TWIN",
             )
 
     @property
@@ -208,8 +208,8 @@ def _assign_default(
     move = PlannedMove(source=names.DEFAULT, records=held.records)
     if rule is None:
         result.findings.problems.append(
-            f"no option decides about __default__ ({held.records:,} records): skip, split or delete it, "
-            "or give it a line in the list"
+            f"no option decides about __default__ ({counted(held.records, 'record')}): skip, split or delete it "
+            "(--default), or give it a line in the list (--list)"
         )
     elif rule == "skip":
         result.left_alone.append(names.DEFAULT)
@@ -218,8 +218,8 @@ def _assign_default(
     elif rule == "delete":
         result.left_alone.append(names.DEFAULT)
         result.findings.warnings.append(
-            f"__default__ ({held.records:,} records) is left alone by this plan: to have it exported and deleted, "
-            "type `vecfleet plan export INDEX --namespace __default__`, apply that plan, and clean up its job"
+            f"__default__ ({counted(held.records, 'record')}) is left alone by this plan: to have it exported and "
+            "deleted, type `vecfleet plan export INDEX --namespace __default__`, apply that plan, and clean up its job"
         )
     else:
         creator = grouping.creator or ""
@@ -267,7 +267,8 @@ def _settle_unowned(
         return
     if grouping.unowned == "fail":
         result.findings.problems.append(
-            f"nobody is known to own {few(unowned)}: add them to the look-up or the list, or skip or review the unowned"
+            f"nobody is known to own {few(unowned)}: add them to the look-up or the list (--list), or "
+            "say --unowned skip or review"
         )
     elif grouping.unowned == "skip":
         result.left_alone += unowned

@@ -28,7 +28,7 @@ def check(survey: Survey, folders: Store, policies: Policies, create: NewIndex |
         "reads no S3 for an index outside of AWS": uri.startswith("s3://") and cloud not in (None, "aws"),
         "takes no index of pods": into.kind is Kind.POD,
         "takes no index that embeds texts itself": into.kind is Kind.INTEGRATED,
-        "takes JSON lines for a document index, and an export is of Parquet": Layout.of(into) is not None,
+        **_about_files(Layout.of(survey.source), Layout.of(into)),
         "keeps metadata and ids as they are": policies.metadata_map is not None or policies.encoded_ids,
         f"makes new namespaces, and these are there: {few(there)}": bool(there),
         f"would call these namespaces by their folders' other names: {few(misnamed)}": bool(misnamed),
@@ -36,6 +36,17 @@ def check(survey: Survey, folders: Store, policies: Policies, create: NewIndex |
     findings = Findings()
     findings.problems += [f"the service's bulk import {why}" for why, holds in reasons.items() if holds]
     findings.raise_problems()
+
+
+def _about_files(exported: Layout | None, wanted: Layout | None) -> dict[str, bool]:
+    """Return why the service could not read these files into this index, each with whether that is so."""
+    if exported is None or wanted is None:
+        return {
+            "takes JSON lines for a document index, and this export is of Parquet": wanted is not None,
+            "takes Parquet for an index of vectors, and this export is of JSON lines": exported is not None,
+        }
+    others = [name for name in (exported.dense, exported.sparse) if name not in (None, wanted.dense, wanted.sparse)]
+    return {f"takes each vector under its name in the files, and the index has no field {few(others)}": bool(others)}
 
 
 def _holds_a_key(uri: str) -> bool:

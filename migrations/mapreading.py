@@ -79,7 +79,7 @@ def typed(text: str) -> Any:
 def _pair(text: str, example: str) -> tuple[str, str]:
     key, separator, value = text.partition("=")
     if not separator or not key:
-        raise BadInput(f"{text!r} is no pair of a key and its value", next_step=f"write it so: `{example}`")
+        raise BadInput(f"{text!r} does not say key and value", next_step=f"write it so: `{example}`")
     return key, value
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from migrations import checks, convertible, importable
-from migrations.analysis import analyze, foresee
+from migrations.analysis import analyze, foresee, foresee_conflicts
 from migrations.creators import Grouping, assign
 from migrations.embedding import Embedding
 from migrations.embedding_checks import check_embedding
@@ -96,7 +96,7 @@ class IndexOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """Recipe `export`: an index into a folder of Parquet files, under its own names. `ids`: as for `IndexOptions`."""
+    """Recipe `export`: an index into a folder of files, under its own names. `ids`: as for `IndexOptions`."""
 
     index: str
     folder: str
@@ -248,6 +248,9 @@ def plan_surveyed(
     if not moves and not findings.problems:
         findings.problems.append(f"the index {survey.source.name!r} holds nothing to move")
     findings.raise_problems(look)
+    whole = {move.source for move in moves} - {move.source for move in read}
+    rest = [move for move in moves if move.source in whole]
+    findings.add(foresee_conflicts(surveyor.sampled(survey), rest, router, policies))
     if survey.ids is not None:
         moves = [move.model_copy(update={"ids_file": survey.ids.files[move.source]}) for move in moves]
     free_source, free_target = surveyor.store.name in UNMETERED, surveyor.at_target.store.name in UNMETERED

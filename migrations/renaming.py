@@ -192,7 +192,10 @@ class Pair:
         """Read a pair as it is typed: OLD=NEW. A `=` in the old name has a backslash before it."""
         found = _PAIR.fullmatch(text)
         if found is None:
-            raise BadInput(f"{text!r} is no pair", next_step="write OLD=NEW: 'prod=prod_v2' or 'tenant-*=t/{1}'")
+            raise BadInput(
+                f"{text!r} does not say what it becomes",
+                next_step="write the old name and the new one: 'prod=prod_v2', 'tenant-*=t/{1}'",
+            )
         return cls(found[1], found[2])
 
     def __str__(self) -> str:

@@ -73,7 +73,7 @@ class Surveyor:
     store: Store
     into: "Surveyor | None" = None
     readers: dict[str, Reader] = field(default_factory=dict)
-    _sample: list[Record] | None = None
+    _sample: list[tuple[str, Record]] | None = None
     _answered: int = 0
 
     @classmethod
@@ -120,13 +120,17 @@ class Surveyor:
 
     def sample(self, survey: Survey) -> list[Record]:
         """Return a few records from each of the largest source namespaces, read once."""
+        return [record for _, record in self.sampled(survey)]
+
+    def sampled(self, survey: Survey) -> list[tuple[str, Record]]:
+        """Return the same records, each with its namespace."""
         if self._sample is None:
             namespaces = survey.namespaces
             largest = sorted(namespaces, key=lambda name: namespaces[name].records, reverse=True)[:SAMPLE_NAMESPACES]
             chosen = [(name, list(islice(self.ids(survey, name), SAMPLE_RECORDS))) for name in largest]
             reader = self.reader(survey.source)
             before = reader.usage.egress_bytes
-            self._sample = [record for name, ids in chosen for record in reader.records(name, ids)]
+            self._sample = [(name, record) for name, ids in chosen for record in reader.records(name, ids)]
             self._answered = reader.usage.egress_bytes - before
         return self._sample
 

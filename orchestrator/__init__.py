@@ -12,7 +12,6 @@ dispatcher       the small process that keeps the fleet busy
 queue            the Celery app: wake-ups and nothing more
 rabbitmq         its client, which waits for no alarm to end
 schema           the revisions of the job table
-fillings         notes on the service's conversions and imports
 pace_view        the pace of the fleet, read from Redis
 doctor           checks whether everything is there that a fleet needs
 flower_settings  the options of Flower: views, address, password

@@ -19,7 +19,6 @@ from vecfleet.stores.base import Store
 if TYPE_CHECKING:
     from celery import Celery
 
-    from orchestrator.fillings import Fillings
     from vecfleet.stores.parquet import ParquetStore
     from vecfleet.stores.pinecone import Accounts
 
@@ -51,14 +50,6 @@ class Fleet:
         return queue.make_app(self.settings.wake_ups.get_secret_value())
 
     @cached_property
-    def fillings(self) -> "Fillings | None":
-        """The notes on conversions and imports under way; None without Redis."""
-        from orchestrator.fillings import Fillings
-
-        url = self.settings.redis_url
-        return Fillings(url.get_secret_value()) if url is not None else None
-
-    @cached_property
     def store(self) -> Store:
         """The vector database of this environment."""
         return self.accounts.store(PINECONE)
@@ -72,7 +63,7 @@ class Fleet:
 
     @cached_property
     def folders(self) -> "ParquetStore":
-        """The folders of Parquet files under the root."""
+        """The folders of exports under the root."""
         from vecfleet.stores.parquet import ParquetStore
 
         return ParquetStore(self.settings.vecfleet_root)

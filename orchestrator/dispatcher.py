@@ -336,7 +336,7 @@ def snapshot(connection: sa.Connection, job: Job, *, look_at_budget: bool = True
 
 def _may_write(connection: sa.Connection, job: Job) -> bool:
     freezes = job.state is JobState.PLANNED and job.plan.policies.writers == "freeze"
-    return freezes and clients.any_may_write(connection, job.routes_stale_s)
+    return freezes and clients.any_may_write(connection, job.created_at, job.routes_stale_s)
 
 
 def apply(connection: sa.Connection, job: Job, command: d.Command) -> None:

@@ -14,6 +14,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from orchestrator import schema
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.states import QUEUES
+from orchestrator.core.wording import counted
 from orchestrator.embedded import addresses
 from orchestrator.ledger import leadership
 from orchestrator.ledger.database import Database
@@ -35,6 +36,7 @@ _REMEDIES = {
     "schema": "run `vecfleet migrate`",
     "sessions": "check that Postgres goes on answering",
     "clock": "check that Postgres goes on answering",
+    "Redis": "check REDIS_URL and that Redis runs",
     "broker": "check REDIS_URL, or BROKER_URL where it is set, and that it runs",
     "Pinecone": "check PINECONE_API_KEY, PINECONE_CONTROLLER_HOST and the way to them: `curl https://api.pinecone.io`",
     "pgvector": "check PGVECTOR_URL and that its Postgres runs",
@@ -237,7 +239,7 @@ def _accounts(fleet: Fleet) -> Iterator[Check]:
     try:
         names = [f"{ACCOUNT}{name}" for name in connections(fleet.settings)]
     except BadInput as error:
-        yield Check("accounts", False, error.message, error.next_step, error.code)
+        yield Check("accounts", False, error.message, error.next_step or _ACCOUNT_REMEDY, error.code)
         return
     for name in names:
         yield _try(name, partial(_pinecone, fleet, name, name))
@@ -274,7 +276,9 @@ def _workers(fleet: Fleet) -> Check:
         seen = f"no worker answers within {waited:g} s: batches wait"
         return Check("workers", False, seen, "start one: `vecfleet worker`", "process-missing")
     tasks = control.inspect(destination=sorted(answers), timeout=_WORKERS_ANSWER_WITHIN_S).registered("rate_limit")
-    told = "; ".join([f"{len(answers)} answer: {', '.join(sorted(answers))}", *rate_limits(tasks or {})])
+    told = "; ".join(
+        [f"{counted(len(answers), 'answers', 'answer')}: {', '.join(sorted(answers))}", *rate_limits(tasks or {})]
+    )
     if missing := unserved(answers):
         queues = ",".join(missing)
         step = f"start one that does: `vecfleet worker --queues {queues}`, or without the option for every queue; "

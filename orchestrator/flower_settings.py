@@ -37,7 +37,8 @@ purge_offline_workers = 3_600
 max_workers = 500
 # About 7 KB each: 140 MB. Progress is in the job table; Flower shows the last few minutes.
 max_tasks = 20_000
-tasks_columns = "name,kwargs,state,result,received,runtime,worker,uuid"
+# The uuid is the link to the task: it must be seen without scrolling.
+tasks_columns = "name,kwargs,state,result,uuid,received,runtime,worker"
 
 
 def _copy(task: Task) -> Task:

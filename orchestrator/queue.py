@@ -114,7 +114,6 @@ def make_app(broker_url: str) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_send_task_events=False,  # events are a third of a wake-up's cost; Flower turns them on while it runs
         task_send_sent_event=False,
-        worker_soft_shutdown_timeout=30,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         broker_connection_timeout=3,

@@ -23,8 +23,10 @@ OUTDATED = "schema-outdated"
 _PRESENT = sa.table("alembic_version", sa.column("version_num")).c.version_num
 
 
-def upgrade(url: str, fleet_url: str | None = None) -> None:
+def upgrade(url: str, fleet_url: str | None = None) -> bool:
     """Bring the job table to the newest revision. Safe to repeat and to race; one transaction.
+
+    Return whether it had an older one: processes that run are of the older version then, and look no more.
 
     `fleet_url`: the address of workers, the dispatcher and the page if its role owns nothing; the role gets the rights
     that they need. Raises Refused if the role of `url` may not do this.
@@ -40,9 +42,11 @@ def upgrade(url: str, fleet_url: str | None = None) -> None:
         with engine.begin() as connection:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
             config.attributes["connection"] = connection
+            before = _revision(connection)
             command.upgrade(config, "head")
             if fleet_url is not None:
                 roles.allow(connection, fleet_url)
+            return before is not None and before != newest()
     except ProgrammingError as error:
         if isinstance(error.orig, InsufficientPrivilege):
             raise _may_not(url, error.orig) from error
@@ -53,15 +57,17 @@ def upgrade(url: str, fleet_url: str | None = None) -> None:
         engine.dispose()
 
 
-def upgrade_by(settings: Settings) -> None:
-    """Bring the job table of the settings to the newest revision, as its owner if the settings name one."""
+def upgrade_by(settings: Settings) -> bool:
+    """Bring the job table of the settings to the newest revision, as its owner if the settings name one.
+
+    Return whether it had an older one.
+    """
     if settings.database_url is None:
         raise BadInput("DATABASE_URL is not set", next_step=JOIN)
     url = settings.database_url.get_secret_value()
     if settings.owner_database_url is None:
-        upgrade(url)
-    else:
-        upgrade(settings.owner_database_url.get_secret_value(), url)
+        return upgrade(url)
+    return upgrade(settings.owner_database_url.get_secret_value(), url)
 
 
 def newest() -> str:
@@ -70,15 +76,22 @@ def newest() -> str:
 
 
 def require_current(connection: sa.Connection) -> None:
-    """Raise Unreachable unless the job table has exactly the revision this code was written for."""
-    there = connection.execute(sa.select(sa.func.to_regclass("alembic_version"))).scalar_one()
-    present = connection.execute(sa.select(_PRESENT)).scalar_one_or_none() if there is not None else None
+    """Raise Unreachable unless the job table has exactly the revision this code was written for.
+
+    A process asks when it opens the job table, and not again: `migrate` says that those that run are to be restarted.
+    """
+    present = _revision(connection)
     if present != newest():
         raise Unreachable(
             f"the job table's schema is at revision {present or 'none'}; this version needs {newest()}",
             code=OUTDATED,
             next_step="run `vecfleet migrate`",
         )
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    there = connection.execute(sa.select(sa.func.to_regclass("alembic_version"))).scalar_one()
+    return connection.execute(sa.select(_PRESENT)).scalar_one_or_none() if there is not None else None
 
 
 def differences(connection: sa.Connection) -> list[object]:

@@ -34,6 +34,7 @@ from orchestrator.embedded.server import Server
 from tests import shared
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+COLLECTIONS = 20_000, 5, 2  # at Python's own 700, 10, 10 looking for garbage takes a fifth of some tests
 TEMPLATE = "migrated"
 EMULATOR_START_S = 120.0  # takes under 1 s; a loaded two-core machine may need a hundred times that
 LOOKS_FOR_S = 60.0
@@ -72,6 +73,7 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.enable()
+        gc.set_threshold(*COLLECTIONS)
         gc.freeze()
 
 
@@ -215,7 +217,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 @pytest.fixture
 def redis_url(redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty Redis. What only looks at it gives up after half a second elsewhere, and on a busy machine not here."""
-    places = ("telemetry.counters._PATIENCE_S", "fillings._PATIENCE_S", "pace_view._PATIENCE_S")
+    places = ("telemetry.counters._PATIENCE_S", "pace_view._PATIENCE_S")
     for patience in (*places, "cli.watching._BROKER_PATIENCE_S"):
         monkeypatch.setattr(f"orchestrator.{patience}", LOOKS_FOR_S)
     with redis.Redis.from_url(redis_server.url) as client:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ from orchestrator import dispatcher
 from orchestrator.core.freshness import Waits
 from orchestrator.core.model import CopyOutcome, Finding, Job, Lease, Move, ParkedRecord, Target, TargetTally, Wakeup
 from orchestrator.core.states import BatchKind, BatchState, JobState, MoveState
-from orchestrator.ledger import batches, checks, cleanup, copies, jobs, leasing, moves
+from orchestrator.ledger import batches, checks, cleanup, copies, jobs, leasing, listings, moves
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from vecfleet.digests import Tally
@@ -47,6 +47,11 @@ def plan_of(*planned_moves: PlannedMove, target: IndexInfo = INDEX, **policies: 
         moves=planned_moves,
         estimate=Estimate(records=0, requests=0, read_units=0, write_units=0, egress_bytes=0, dollars=0.0, seconds=0.0),
     ).sealed()
+
+
+def in_pinecone(plan: Plan) -> Plan:
+    """The same plan, into an index of an account that answers: a report looks into it."""
+    return plan.model_copy(update={"target": plan.target.model_copy(update={"store": "pinecone"})}).sealed()
 
 
 def lift_the_edges(connection: sa.Connection) -> None:
@@ -172,7 +177,9 @@ class JobTable:
     # What the dispatcher and the workers do
 
     def start(self) -> None:
-        """The dispatcher starts the job: every move has its listing batch."""
+        """The dispatcher starts the job, made long enough ago for its sources to be read: each move has its listing."""
+        if lag_s := self.job.waits.source_lag_s:
+            self.put(created_at=t.job.c.created_at - timedelta(seconds=lag_s))
         self.advance()
         assert self.job.state is JobState.RUNNING
 
@@ -219,9 +226,10 @@ class JobTable:
     def list_ids(self, lease: Lease, *runs: Sequence[str], token: str | None = None, complete: bool = True) -> None:
         """Record what a listing does: a copy batch for each run of ids, and the listing's end where it is complete."""
         with self.begin() as connection:
-            copies.add_listed(connection, lease, runs, token, listed_in=1, complete=complete)
             if complete:
-                cleanup.finish(connection, lease, {}, Usage(requests=1), 1)
+                listings.end(connection, lease, runs, Usage(requests=1), 1, listed_in=1)
+            else:
+                listings.add(connection, lease, runs, token, listed_in=1)
 
     def listed(self, runs: Mapping[str, Sequence[Sequence[str]]]) -> None:
         """Start the job and list each of its namespaces in one go."""

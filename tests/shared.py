@@ -1,10 +1,11 @@
-"""Results that cost much and are the same for every test of a process: read certificates, compiled statements."""
+"""Costs that each test of a process need not pay: certificates read, statements compiled, tracebacks drawn."""
 
 from functools import cache
 from typing import Any
 
 import httpx
 import sqlalchemy as sa
+import structlog
 
 Key = tuple[Any, ...]
 
@@ -27,11 +28,13 @@ _compiled = Compiled()
 
 
 def share() -> None:
-    """Share both for the rest of this process. Called again it changes nothing."""
+    """Save them for the rest of this process. Called again it changes nothing."""
     if not sa.event.contains(sa.Engine, "engine_connect", _share_compiled):
         sa.event.listen(sa.Engine, "engine_connect", _share_compiled)
         httpx._transports.default.create_ssl_context = cache(httpx.create_ssl_context)
         httpx.Client().close()
+        # Until logs are set up, structlog draws each traceback with all local variables, which takes half a second.
+        structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
 
 def _share_compiled(connection: sa.Connection) -> None:

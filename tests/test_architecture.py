@@ -37,6 +37,7 @@ DOORS = {
         "workers/consuming.py",
         "workers/showing.py",
         "workers/starting.py",
+        "workers/steering.py",
         "workers/tasks.py",
         "workers/threads.py",
     ),
@@ -134,7 +135,7 @@ ROOM_OF = {
         (
             *("orchestrator/__init__.py", "orchestrator/bootstrap.py", "orchestrator/telemetry"),
             *("orchestrator/flower_settings.py", "orchestrator/pace_view.py", "orchestrator/queue.py"),
-            *("orchestrator/fillings.py", "orchestrator/rabbitmq.py", "orchestrator/schema.py"),
+            *("orchestrator/rabbitmq.py", "orchestrator/schema.py"),
         ),
         "wiring",
     ),

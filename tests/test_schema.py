@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 from job_table import JobTable, plan_of, planned
 from pydantic import SecretStr
 from sqlalchemy.dialects.postgresql import JSONB
@@ -140,11 +142,27 @@ def test_two_who_upgrade_at_once_take_turns(connect: sa.Engine, empty_database_u
         assert schema.differences(connection) == []
 
 
+def test_the_newest_revision_goes_down_and_up_again(connect: sa.Engine, empty_database_url: str) -> None:
+    schema.upgrade(empty_database_url)
+    config = Config()
+    config.set_main_option("script_location", str(schema._REVISIONS))
+    config.attributes["metadata"] = metadata
+    with connect.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "-1")
+    with connect.connect() as connection:
+        assert schema.differences(connection) != []
+    # And who upgrades is told that what runs is of the older version
+    assert schema.upgrade(empty_database_url)
+    with connect.connect() as connection:
+        assert schema.differences(connection) == []
+
+
 def test_an_upgrade_that_is_repeated_changes_nothing(connect: sa.Engine, empty_database_url: str) -> None:
     schema.upgrade(empty_database_url)
     with connect.begin() as connection:
         connection.execute(sa.text("INSERT INTO audit (who, action, payload_digest) VALUES ('ana', 'x', 'y')"))
-    schema.upgrade(empty_database_url)
+    assert not schema.upgrade(empty_database_url)
     with connect.connect() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM audit")).scalar_one() == 1
 
@@ -192,13 +210,16 @@ def test_the_database_itself_holds_to_one_live_job_a_plan_and_a_target(
 def test_a_job_that_an_older_version_gave_up_before_it_deleted_anything_gets_no_routes_back(
     connect: sa.Engine, empty_database_url: str
 ) -> None:
-    # Given three such jobs, one of which had deleted, and one whose worker was about to
+    # Given four such jobs: one has deleted, the worker of another was about to, and one is just being given up
     schema.upgrade(empty_database_url)
     table = JobTable(Database(empty_database_url))
     with table.by_hand() as connection:
-        jobs = [table.insert(connection, plan_of(planned(name, f"t-{name}"))) for name in "abc"]
+        jobs = [table.insert(connection, plan_of(planned(name, f"t-{name}"))) for name in "abcd"]
         given_up = {"state": "cancelled", "cut_over_percent": 100, "cleaning_at": sa.func.clock_timestamp()}
         connection.execute(sa.update(t.job).values(given_up))
+        connection.execute(sa.update(t.job).where(t.job.c.id == jobs[3]).values(state="cancelling"))
+        places = {"creator": "ana", "old_index": "i", "old_namespaces": ["s"], "new_index": "i", "side": "new"}
+        connection.execute(sa.insert(t.route), [{"job_id": id, "new_namespace": f"t-{id}", **places} for id in jobs])
         connection.execute(sa.update(t.move).where(t.move.c.job_id == jobs[1]).values(state="cleaned"))
         move = sa.select(t.move.c.id).where(t.move.c.job_id == jobs[2]).scalar_subquery()
         about = {"job_id": jobs[2], "move_id": move, "kind": "remove", "seq": 1, "state": "done"}
@@ -209,6 +230,11 @@ def test_a_job_that_an_older_version_gave_up_before_it_deleted_anything_gets_no_
 
     schema.upgrade(empty_database_url)
 
+    # Then those that deleted nothing are as if their readers had been taken back
     with connect.connect() as connection:
         begun = connection.execute(sa.select(t.job.c.id).where(t.job.c.cleaning_at.is_not(None)).order_by(t.job.c.id))
-        assert list(begun.scalars()) == jobs[1:]
+        assert list(begun.scalars()) == jobs[1:3]
+        led = connection.execute(sa.select(t.route.c.job_id).where(t.route.c.side == "new").order_by(t.route.c.job_id))
+        assert list(led.scalars()) == jobs[1:3]
+        moved = connection.execute(sa.select(t.job.c.id).where(t.job.c.cut_over_percent > 0).order_by(t.job.c.id))
+        assert list(moved.scalars()) == jobs[1:3]

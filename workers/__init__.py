@@ -3,6 +3,7 @@
 celery             the app, where `celery -A workers` looks for it
 tasks              the Celery tasks: a name, a batch id, its generation
 starting           what a process needs before it begins, or says what is missing
+steering           commands to a running worker: `celery control` and `inspect`
 consuming          how a worker takes wake-ups from the broker
 threads            the pool of threads, which can grow
 showing            events that show each batch in Flower

@@ -6,6 +6,7 @@ Nothing is lost, because the dispatcher sends a wake-up for every due batch agai
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from queue import Empty
 from typing import Any
@@ -18,7 +19,7 @@ from redis.exceptions import NoPermissionError
 from orchestrator.queue import TASKS
 from orchestrator.telemetry.counters import MESSAGES_SET_ASIDE, Counters
 from vecfleet.settings import Settings
-from workers.process import leave_after
+from workers.process import leave_after, leave_now
 
 # Wait before the next try if the broker can be reached but refuses, such as a Redis that is read-only for a while.
 _REFUSED_WAIT_S = 2.0
@@ -56,6 +57,12 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         """Take no more messages, and give the work in hand its grace: `celery control shutdown` sends no signal."""
         leave_after(Settings.load().worker_grace_seconds)
         super().stop()
+
+    def cancel_active_requests(self) -> None:
+        """End a cold shutdown, by SIGQUIT or a second Ctrl-C: forked processes are killed, threads hand back."""
+        leave_now()
+        with suppress(NotImplementedError):  # Celery's word that this pool cannot kill what runs in it
+            super().cancel_active_requests()
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
         """Return a handler that gives Celery our wake-ups and sets other messages aside."""

@@ -13,13 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from migrations.estimating import records_of_batch
 from migrations.idsources import read_ids
 from orchestrator.core import manifests
 from orchestrator.core.model import LISTED_LATE
-from orchestrator.ledger import cleanup, copies
+from orchestrator.ledger import cleanup, listings
 from vecfleet.errors import BadRequest, Refused
 from vecfleet.stores.base import Kind
 from workers import caps
@@ -44,10 +42,13 @@ class Rest:
     late: list[Sequence[str]]
     found: int
 
-    def record(self, connection: sa.Connection, work: Work) -> None:
-        if self.late:
-            copies.add_listed(connection, work.lease, self.late, None, listed_in=LISTED_LATE, complete=False)
-        copies.add_listed(connection, work.lease, self.runs, None, listed_in=work.job.passes, complete=True)
+    def end(self, work: Work, busy_ms: int) -> None:
+        """Record the ids, and with them the end of the listing. Raises LeaseLost."""
+        alone = self.runs and not self.late
+        with work.database.once() if alone else work.database.begin() as connection:
+            if self.late:
+                listings.add(connection, work.lease, self.late, None, listed_in=LISTED_LATE)
+            listings.end(connection, work.lease, self.runs, work.usage, busy_ms, listed_in=work.job.passes)
 
 
 def list_namespace(work: Work) -> Rest | None:
@@ -183,7 +184,7 @@ def _ids_of_pass(work: Work, listed_in: int) -> Iterator[str]:
     after: str | None = None
     while True:
         with work.database.once() as connection:
-            rows = copies.manifest_page(connection, work.move.id, listed_in, after, _MANIFEST_PAGE)
+            rows = listings.manifest_page(connection, work.move.id, listed_in, after, _MANIFEST_PAGE)
         for first_id, manifest in rows:
             after = first_id
             yield from manifests.unpack(manifest)
@@ -250,4 +251,4 @@ def _runs(ids: Sequence[str], size: int) -> list[Sequence[str]]:
 
 def _record(work: Work, runs: Sequence[Sequence[str]], token: str | None) -> None:
     with work.database.begin() as connection:
-        copies.add_listed(connection, work.lease, runs, token, listed_in=work.job.passes, complete=False)
+        listings.add(connection, work.lease, runs, token, listed_in=work.job.passes)

@@ -94,12 +94,12 @@ def again(reason: str, after_seconds: float) -> Outcome:
 
 def parked(lease: Lease, reason: str) -> Outcome:
     step = f"`vecfleet retry {lease.job_id} failed --batch {lease.id}`"
-    return Outcome(State.FAILURE, f"parked; {step}{ONCE_GONE}{reason}")
+    return Outcome(State.FAILURE, f"{reason}; parked: {step}{ONCE_GONE}")
 
 
 def pausing(lease: Lease, reason: str) -> Outcome:
     step = f"`vecfleet resume {lease.job_id}`"
-    return Outcome(State.FAILURE, f"job {lease.job_id} pauses; {step}{ONCE_GONE}{reason}")
+    return Outcome(State.FAILURE, f"{reason}; job {lease.job_id} pauses: {step}{ONCE_GONE}")
 
 
 def told_by(error: Exception, text: str) -> str:

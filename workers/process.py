@@ -54,6 +54,12 @@ def leave_after(seconds: float) -> None:
     timer.start()
 
 
+def leave_now() -> None:
+    """Begin no request any more, and requeue every batch in hand, whatever is left of the grace. Safe to repeat."""
+    ending.set()
+    leaving.set()
+
+
 class WorkerProcess:
     """The parts that all tasks of a process share. Safe between threads."""
 

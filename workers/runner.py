@@ -218,20 +218,20 @@ Counts = dict[str, object]
 def _list(work: Work, busy_ms: Busy) -> Counts:
     if not unchanged.begin_reading(work):
         with work.database.begin() as connection:
-            passes.leave_unread(connection, work.lease)
-            cleanup.finish(connection, work.lease, {}, work.usage, busy_ms())
+            passes.leave_unread(connection, work.lease, work.usage, busy_ms())
         return {}
     rest = listing.list_namespace(work)
+    if rest is not None:
+        rest.end(work, busy_ms())
+        return {"listed": rest.found}
     with work.database.begin() as connection:
-        if rest is not None:
-            rest.record(connection, work)
         cleanup.finish(connection, work.lease, {}, work.usage, busy_ms())
-    return {"listed": rest.found} if rest is not None else {}
+    return {}
 
 
 def _copy(work: Work, busy_ms: Busy) -> Counts:
     outcome = copying.copy_batch(work)
-    with work.database.begin() as connection:
+    with work.database.once() if copies.ends_alone(work.lease, outcome) else work.database.begin() as connection:
         copies.finish_copy(connection, work.lease, outcome, work.usage, busy_ms())
     return outcomes.copied(outcome)
 

@@ -9,14 +9,12 @@ from typing import Any, NoReturn
 import click
 import structlog
 from celery.utils.nodenames import node_format
-from celery.worker.control import inspect_command
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.states import QUEUES
-from orchestrator.queue import ACCOUNTS, without_address
+from orchestrator.queue import without_address
 from orchestrator.schema import OUTDATED
 from orchestrator.telemetry import logs
-from vecfleet.connections import connections
 from vecfleet.errors import BadInput, Refused, Unreachable, VecfleetError
 from vecfleet.settings import Settings
 
@@ -39,15 +37,6 @@ def require_all(sender: str, options: Mapping[str, Any], **_: object) -> None:
         logs.configure(settings, file=node_format(options["logfile"], sender))
         log.error(error.message, next=error.next_step)
     _end(error)
-
-
-@inspect_command(name=ACCOUNTS)  # type: ignore[untyped-decorator]
-def known_accounts(_state: object) -> list[str]:
-    """Tell `vecfleet doctor` which named accounts this worker would find; none where its file cannot be used."""
-    try:
-        return sorted(connections(Settings.load()))
-    except BadInput:
-        return []
 
 
 def _unknown_queue(options: Mapping[str, Any]) -> BadInput | None:

@@ -13,7 +13,7 @@ from orchestrator.queue import TASKS, app
 from orchestrator.telemetry import logs, tracing
 from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
-from workers import outcomes
+from workers import outcomes, steering
 from workers.process import leave_after, process
 from workers.runner import run
 from workers.showing import Batches, Result
@@ -41,6 +41,7 @@ def _configure(loglevel: int, logfile: str | None, **_: object) -> None:
 
 
 signals.celeryd_init.connect(require_all)
+steering.refuse_unknown_queues()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -9,9 +9,11 @@ refusals    questions about what is refused
 freshness   questions about what shows when, and about write sequence numbers
 sparse      questions about sparse values
 documents   questions about document indexes
+converting  questions about a conversion of vectors into documents by the service
 miniature   a migration of a few records, there and back, each proven by its digest
 runs        the files that remember runs, each locked while its run lives
 scratch     scratch indexes: their names, their making and their removal
+opening     opens scratch indexes, and deletes them in the end
 asking      asks all questions, index by index
 report      the differences between belief and answer, as a sealed document and as a page
 """

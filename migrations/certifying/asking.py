@@ -2,19 +2,16 @@
 
 import struct
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 
 from migrations.certifying import documents, freshness, listing, miniature, refusals, sparse, vectors
 from migrations.certifying.metering import Meter
+from migrations.certifying.opening import Opening
 from migrations.certifying.question import Asker, NotShown, Question, Scratch
 from migrations.certifying.runs import Run, Runs
-from migrations.certifying.scratch import create, remove
-from migrations.certifying.wire import Wire
-from vecfleet.errors import BadInput, BadRequest, NeedsOperator, Refused, StoreError, Transient
-from vecfleet.stores.base import IndexInfo, Usage
-from vecfleet.stores.pinecone.clients import rest_client
+from vecfleet.errors import BadInput, NeedsOperator, StoreError, Transient
+from vecfleet.stores.base import Usage
 from vecfleet.stores.pinecone.store import PineconeStore
 
 QUESTIONS: tuple[Question, ...] = (
@@ -29,8 +26,6 @@ QUESTIONS: tuple[Question, ...] = (
 USUAL = Usage(read_units=1_500.0, write_units=2_000.0)
 """More than all questions take of a service whose reads show at once."""
 
-# After any other error the index may be there: also one that exists already, because no other run has its name.
-_REFUSALS = (BadRequest, NeedsOperator)
 _UNSHOWN = "what was written did not show within the freshness wait"
 _UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, struct.error)
 
@@ -73,7 +68,7 @@ def ask_all(
     at any line, or an index cannot be deleted, the run's file names what is left, and `clean` deletes it.
     """
     answers: list[Answered] = []
-    left: set[str] = set()
+    opening = Opening(store, run, runs, meter, left=set())
 
     def settle(answered: Answered) -> None:
         answers.append(answered)
@@ -85,63 +80,31 @@ def ask_all(
             for scratch in Scratch:
                 asked = [question for question in questions if question.of is scratch]
                 if asked:
-                    _ask_in(scratch, asked, store, run, runs, meter, left, settle)
+                    _ask_in(scratch, asked, opening, settle)
         finally:
-            if not left:
+            if not opening.left:
                 runs.end(run)
     return answers
 
 
-def _ask_in(
-    scratch: Scratch,
-    asked: Sequence[Question],
-    store: PineconeStore,
-    run: Run,
-    runs: Runs,
-    meter: Meter,
-    left: set[str],
-    settle: Callable[[Answered], None],
-) -> None:
-    """Ask questions in one scratch index. `left`: the names of indexes that are, or may come to be, there."""
+def _ask_in(scratch: Scratch, asked: Sequence[Question], opening: Opening, settle: Callable[[Answered], None]) -> None:
+    """Ask questions in one scratch index."""
 
     def give_up(why: str) -> None:
         for question in asked:
             settle(Answered(question, None, why))
 
-    if meter.exhausted is not None:
-        return give_up(meter.exhausted)
-    name = run.name_of(scratch)
-    left.add(name)
+    if opening.meter.exhausted is not None:
+        return give_up(opening.meter.exhausted)
     try:
-        info = create(store, run, scratch)
-    except BadInput:
-        left.discard(name)
-        raise
-    except StoreError as error:
-        if isinstance(error, _REFUSALS):
-            left.discard(name)
-        return give_up(error.message)
-    try:
-        runs.note(run.model_copy(update={"project": info.project}))
-        with rest_client(store.host(info), store.settings) as http:
-            asker = _asker(store, info, Wire(http, meter), meter)
+        with opening.opened(scratch) as asker:
             for question in asked:
                 settle(_answered(question, asker))
-    finally:
-        with suppress(StoreError, Refused):  # then the run's file goes on to name it
-            remove(store, run, name)
-            left.discard(name)
+    except NotShown:
+        give_up(_UNSHOWN)
+    except StoreError as error:  # of the opening: a question settles its own
+        give_up(error.message)
     return None
-
-
-def _asker(store: PineconeStore, info: IndexInfo, wire: Wire, meter: Meter) -> Asker:
-    lanes = {
-        transport: PineconeStore(store.settings.model_copy(update={"pinecone_transport": transport}), store.name).open(
-            info
-        )
-        for transport in ("grpc", "rest")
-    }
-    return Asker(info, wire, lanes, meter, store.settings.freshness_wait_seconds)
 
 
 def _answered(question: Question, asker: Asker) -> Answered:

@@ -11,12 +11,13 @@ T = TypeVar("T")
 
 
 class Meter:
-    """Adds up what calls cost, by the price table of the estimates."""
+    """Adds up what calls cost, by the price table of the estimates. `unpriced`: what it has no price for."""
 
     def __init__(self, prices: Prices, budget: float) -> None:
         self.budget = budget
         self.spent = Usage()
         self.exhausted: str | None = None  # the sentence, once a call was not sent because it could exceed the budget
+        self.unpriced: list[str] = []
         self._prices = prices
 
     @property

@@ -17,13 +17,15 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 
 
 class Scratch(StrEnum):
-    """The scratch indexes, in the order in which they are made."""
+    """The scratch indexes, in the order in which they are made; the service converts the last but one into the last."""
 
     VECTORS = "vectors"
     DOTPRODUCT = "dotproduct"
     HYBRID = "hybrid"
     SPARSE = "sparse"
     DOCUMENTS = "documents"
+    CONVERTIBLE = "convertible"
+    CONVERTED = "converted"
 
 
 _DENSE = {"type": "dense_vector", "dimension": DIMENSION, "metric": "dotproduct"}
@@ -38,6 +40,8 @@ _SHAPES: Mapping[Scratch, tuple[Kind, Mapping[str, Any]]] = {
     Scratch.HYBRID: (Kind.HYBRID, {"_values": _DENSE, "_sparse_values": _SPARSE}),
     Scratch.SPARSE: (Kind.SPARSE, {"_sparse_values": _SPARSE}),
     Scratch.DOCUMENTS: (Kind.DENSE, {EMBEDDING: _COSINE}),
+    Scratch.CONVERTIBLE: (Kind.HYBRID, {"_values": _DENSE, "_sparse_values": _SPARSE}),
+    Scratch.CONVERTED: (Kind.DENSE, {EMBEDDING: _DENSE}),
 }
 
 

@@ -22,8 +22,8 @@ _SEAL = "seal"
 _FORM = 1
 
 
-def document(run: Run, answers: Sequence[Answered], meter: Meter) -> dict[str, Any]:
-    """Return the report as a document, without its seal."""
+def document(run: Run, answers: Sequence[Answered], meter: Meter, unasked: Sequence[Answered] = ()) -> dict[str, Any]:
+    """Return the report as a document, without its seal. `unasked`: what nobody wanted to be asked, and why not."""
     return {
         "report": _FORM,
         "vecfleet": __version__,
@@ -41,11 +41,13 @@ def document(run: Run, answers: Sequence[Answered], meter: Meter) -> dict[str, A
         "unanswered": [
             {**_asked(answered.question), "why": answered.why} for answered in answers if answered.answer is None
         ],
+        "unasked": [{**_asked(question.question), "why": question.why} for question in unasked],
         "agreements": [
             {**_asked(answered.question), "both": answered.answer}
             for answered in answers
             if answered.answer == answered.question.belief
         ],
+        "unpriced": meter.unpriced,
         "budget_dollars": meter.budget,
         "spent_dollars": round(meter.dollars, 6),
         "read_units": round(meter.spent.read_units, 1),
@@ -86,13 +88,15 @@ def read(path: Path) -> tuple[dict[str, Any], str]:
 
 def page(report: dict[str, Any]) -> str:
     """Return the report as a page of Markdown."""
-    differences, unanswered, agreements = (report[name] for name in ("differences", "unanswered", "agreements"))
+    parts = ("differences", "unanswered", "unasked", "agreements")
+    differences, unanswered, unasked, agreements = (report[name] for name in parts)
+    unpriced = "".join(f" Not counted: {what}, whose price is in no price table." for what in report["unpriced"])
     lines = [
         f"# The emulator against {report['service']}",
         "",
         f"{report['questions']} questions, asked by vecfleet {report['vecfleet']} from {report['begun']} to "
         f"{report['ended']}: {len(agreements)} answered as the emulator answers, {len(differences)} otherwise, "
-        f"{len(unanswered)} not. Cost: ${report['spent_dollars']:.4f} of ${report['budget_dollars']:.2f}.",
+        f"{len(unanswered)} not. Cost: ${report['spent_dollars']:.4f} of ${report['budget_dollars']:.2f}.{unpriced}",
         "",
         "## Differences",
         "",
@@ -100,6 +104,9 @@ def page(report: dict[str, Any]) -> str:
         "## Not answered",
         "",
         *_rows(unanswered, ("why",)),
+        "## Not asked",
+        "",
+        *_rows(unasked, ("why",)),
         "## Agreements",
         "",
         *_rows(agreements, ("both",)),

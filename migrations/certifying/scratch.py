@@ -10,7 +10,7 @@ from migrations.certifying.question import Scratch, described
 from migrations.certifying.runs import CLEAN, Run, Runs, address_of, name_of_key
 from vecfleet.errors import BadInput, KeyRefused, Missing, Refused
 from vecfleet.patience import patiently
-from vecfleet.stores.base import IndexInfo
+from vecfleet.stores.base import Conversion, IndexInfo
 from vecfleet.stores.pinecone.clients import api_key
 from vecfleet.stores.pinecone.store import PineconeStore
 
@@ -59,6 +59,13 @@ def create(store: PineconeStore, run: Run, scratch: Scratch) -> IndexInfo:
         store.remove(info.name)
         raise BadInput(error.message, next_step=error.next_step) from error
     return info
+
+
+def convert(store: PineconeStore, run: Run) -> Conversion:
+    """Have the service begin to convert the one scratch index into the other. Asked once, as it may be carried out."""
+    like = described(Scratch.CONVERTED, {_TAG: run.number})
+    source, target = run.name_of(Scratch.CONVERTIBLE), run.name_of(Scratch.CONVERTED)
+    return store.conversions().begin(source, target, like.schema["fields"], like.tags)
 
 
 def remove(store: PineconeStore, run: Run, name: str) -> bool:

@@ -3,6 +3,7 @@
 app            from the words typed to the exit code; an error becomes a sentence here
 commands       which commands there are, and the module of each
 signatures     what a command asks for, read out of its source
+misuse         sentences about values that an option does not take
 session        the parts of a fleet for one command, the person who typed it, and the waits for fresh reads
 options        options that several commands share
 hours          options of a maintenance window
@@ -26,6 +27,7 @@ jobs           `jobs`, `status`
 steering       every command that changes a job
 parking        `park`
 erasing        `forget`, `readmit`, `rehearse`
+fillings       `filling`
 whole_indexes  `backup`, `wipe`, `decommission`
 books          `purge`, `audit-log`
 pg             `pg`: namespaces in Postgres

@@ -68,7 +68,7 @@ def export(
     out: OutOption = None,
     as_json: Json = False,
 ) -> None:
-    """Plan that namespaces become Parquet files; only cleaning up its job deletes any. Writes the plan file only."""
+    """Plan that namespaces become files; only cleaning up its job deletes any. Writes the plan file only."""
     policies = Policies(
         numbers=numbers,
         collisions=collisions,

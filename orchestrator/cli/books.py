@@ -118,17 +118,17 @@ def verify(
         facts = {"sealed": chain.sealed, "unsealed": chain.unsealed, "head": chain.head, "broken": chain.broken}
         say_json(facts | {"with_key": keyed, "next_steps": steps})
     elif chain.broken is None:
-        say(f"{chain.sealed} rows hang together; head {chain.head or 'none yet'}")
+        say(f"{counted(chain.sealed, 'row hangs', 'rows hang')} together; head {chain.head or 'none yet'}")
         if chain.head and not keyed:
             say(_NO_KEY)
         if head is not None:
             say("the head that was given is one of them: nothing up to it was changed since")
         if chain.unsealed:
-            say(f"{chain.unsealed} more wait for the dispatcher to seal them")
+            say(f"{counted(chain.unsealed, 'more waits', 'more wait')} for the dispatcher to seal them")
         say_next(steps)
     if chain.broken is not None:
         raise Refused(
-            f"the audit trail is broken after {chain.sealed} rows: {chain.broken}",
+            f"the audit trail is broken after {counted(chain.sealed, 'row', 'rows')}: {chain.broken}",
             code="audit-broken",
             next_step="docs/security.md says what that may mean, and with which earlier heads to compare",
         )
@@ -144,7 +144,8 @@ def lock() -> None:
             )
         rows = audit.lock(connection, seals, who())
         head = audit.head(connection)
-    say(f"{rows} rows are sealed with the key from here on; head {head}" if rows else "nothing is sealed without a key")
+    sealed = f"{counted(rows, 'row is', 'rows are')} sealed with the key from here on; head {head}"
+    say(sealed if rows else "nothing is sealed without a key")
     say_next(["vecfleet audit-log verify"])
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from migrations.certifying import asking, report, scratch
+from migrations.certifying import asking, converting, report, scratch
 from migrations.certifying.asking import QUESTIONS, Answered
 from migrations.certifying.metering import Meter
 from migrations.certifying.runs import CLEAN, FOLDER, Run, Runs
@@ -21,6 +21,11 @@ from vecfleet.errors import BadInput, Refused, Unreachable, VecfleetError
 from vecfleet.stores.pinecone.clients import api_key
 
 DIFFERENT, INCOMPLETE = 1, Unreachable.exit_code
+_CONVERTS = (
+    f"{converting.UNPRICED} is among them, which the budget cannot hold, because its price is in no price table; it "
+    f"begins {converting.SNAPSHOT_MISSES_S / 60:.0f} minutes after they were written, and is waited for up to "
+    f"{converting.PATIENCE_S / 60:.0f} more"
+)
 _PAGE = "docs/certify.md says what rests on each question"
 
 
@@ -31,6 +36,10 @@ def certify(
     budget: Annotated[
         float | None, typer.Option(min=0, metavar="DOLLARS", help="Send no call that might cost more than this.")
     ] = None,
+    convert: Annotated[
+        bool,
+        typer.Option("--convert", help="Also have the service convert 3 records: no price is known, no budget holds."),
+    ] = False,
     clean: Annotated[
         bool, typer.Option("--clean", help="Delete the scratch indexes that a run left which was killed.")
     ] = False,
@@ -54,10 +63,10 @@ def certify(
                 next_step="vecfleet certify --index-prefix vecfleet-certify --budget 0.50",
             )
         else:
-            _certify(parts, index_prefix, budget, as_json=as_json)
+            _certify(parts, index_prefix, budget, convert=convert, as_json=as_json)
 
 
-def _certify(parts: Fleet, index_prefix: str, budget: float, *, as_json: bool) -> None:
+def _certify(parts: Fleet, index_prefix: str, budget: float, *, convert: bool, as_json: bool) -> None:
     account, prefix = located(index_prefix)
     store = parts.accounts.store(account)
     api_key(store.settings)  # raises BadInput without one
@@ -65,15 +74,19 @@ def _certify(parts: Fleet, index_prefix: str, budget: float, *, as_json: bool) -
     asking.require_budget(meter)
     scratch.require_unused(store, prefix, runs)
     run = Run.new(store, prefix)
+    questions = (*QUESTIONS, *converting.QUESTIONS) if convert else QUESTIONS
     if not as_json:
-        say(f"{len(QUESTIONS)} questions to {run.address}, in scratch indexes called {prefix}-{run.number}-…")
+        say(f"{len(questions)} questions to {run.address}, in scratch indexes called {prefix}-{run.number}-…")
+        if convert:
+            say(_CONVERTS)
     with err.status("") as status:
 
         def tell(answered: Answered) -> None:
             status.update(f"{answered.question.id} · ${meter.dollars:.4f}")
 
-        answers = asking.ask_all(store, run, runs, meter, tell)
-    found = report.document(run, answers, meter)
+        answers = asking.ask_all(store, run, runs, meter, tell, questions)
+    unasked = () if convert else [Answered(question, None, converting.NOT_ASKED) for question in converting.QUESTIONS]
+    found = report.document(run, answers, meter, unasked)
     seals = Seals.of(parts.settings.audit_key)
     path = report.write(parts.settings.vecfleet_home / FOLDER / "reports", found, seals.make)
     left = runs.has(run)
@@ -95,14 +108,20 @@ def _say(found: dict[str, Any], path: Path, *, left: bool, sealed_with_key: bool
         say(f"    the service:  {difference['service']}")
     for unanswered in found["unanswered"]:
         say(f"! {unanswered['id']}: {unanswered['why']}")
+    for unasked in found["unasked"]:
+        say(f"- {unasked['id']}: {unasked['why']}")
     say(
         f"{len(found['agreements'])} answered as the emulator answers · {len(found['differences'])} otherwise · "
         f"{len(found['unanswered'])} not answered"
     )
     say(
-        f"cost: ${found['spent_dollars']:.4f} of ${found['budget_dollars']:.2f}, for {found['read_units']:,.0f} read "
-        f"units and {found['write_units']:,.0f} write units in {found['requests']:,} requests"
+        f"cost: ${found['spent_dollars']:.4f} of ${found['budget_dollars']:.2f}, for "
+        f"{counted(round(found['read_units']), 'read unit', 'read units')} and "
+        f"{counted(round(found['write_units']), 'write unit', 'write units')} in "
+        f"{counted(found['requests'], 'request', 'requests')}"
     )
+    for what in found["unpriced"]:
+        say(f"not counted: {what}, whose price is in no price table")
     key = "sealed with AUDIT_KEY" if sealed_with_key else "sealed without a key: AUDIT_KEY is not set"
     say(f"report: {path.with_suffix('.md')}, and {path.name} beside it, {key}")
     if left:

@@ -5,10 +5,11 @@ from itertools import chain
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from orchestrator.cli import signatures
 from orchestrator.cli.examples import epilog
+from orchestrator.cli.misuse import PlainCommand
 from vecfleet import __version__
 
 PROGRAM = "vecfleet"
@@ -71,6 +72,8 @@ SECTIONS = {
         "forget": "erasing:forget",
         "readmit": "erasing:readmit",
         "rehearse deletion": "erasing:deletion",
+        "filling list": "fillings:every",
+        "filling give-up": "fillings:give_up",
         "wipe": "whole_indexes:wipe",
         "decommission": "whole_indexes:decommission",
         "purge": "books:purge",
@@ -114,6 +117,7 @@ GROUPS = {
     "park": "What is set aside, for a person to decide.",
     "pg": "Namespaces in Postgres with pgvector (PGVECTOR_URL).",
     "token": "Tokens that sign in at the page, or reach the tenants' API.",
+    "filling": "What the service converts or imports into an index before a job begins there.",
     "rehearse": "Try what must work before it has to.",
     "audit-log": "The record of what people did.",
 }
@@ -168,7 +172,7 @@ class InOneList(TyperGroup):
             )
 
 
-class OptionsInSections(TyperCommand):
+class OptionsInSections(PlainCommand):
     """A command whose help lists the options by section, each in its order."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -197,8 +201,11 @@ def build(only: str | None = None) -> typer.Typer:
         if group and group not in groups:
             groups[group] = typer.Typer(cls=InOneList, help=GROUPS[group], no_args_is_help=True)
             app.add_typer(groups[group], name=group)
-        settings = _HANDS_ON if words == "emulator" else {"cls": OptionsInSections} if group == "plan" else {}
-        (groups[group] if group else app).command(name, epilog=epilog(words), **settings)(signatures.command(where))
+        settings = _HANDS_ON if words == "emulator" else {}
+        kind = OptionsInSections if group == "plan" else PlainCommand
+        (groups[group] if group else app).command(name, cls=kind, epilog=epilog(words), **settings)(
+            signatures.command(where)
+        )
     return app
 
 

@@ -12,12 +12,15 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from migrations.comparing import IN_METADATA, Comparison, Position, Result, Symbol, Wish
+from migrations.mapping import MARK
 from migrations.places import Counterparts, open_place, pair_up
 from migrations.renaming import Pair
 from orchestrator.cli.output import Json, err, say, say_json, say_next
 from orchestrator.cli.session import fleet
 from orchestrator.cli.watching import INTERRUPTED
+from orchestrator.core.wording import read_for
 from vecfleet.drafts import Draft
+from vecfleet.enriching import OWNER_KEYS, PREVIOUS, SOURCE
 from vecfleet.errors import BadInput, StoreError, Unreachable
 from vecfleet.stores.base import Store, Usage
 from vecfleet.stores.encoded_ids import seen
@@ -25,6 +28,9 @@ from vecfleet.stores.encoded_ids import seen
 DIFFERENT, INCOMPLETE = 1, Unreachable.exit_code
 _SHOWN = 20
 _BAR_EVERY = 250  # results
+_NAMED = 20  # keys
+# What a job writes into each record on its way, so that there is a way back.
+_OURS = OWNER_KEYS | {SOURCE, PREVIOUS, MARK}
 _MEANINGS = {
     Symbol.EQUAL: "equal",
     Symbol.DIFFERS: "different",
@@ -46,6 +52,7 @@ class Report:
     drafts: Sequence[Draft] = ()
     counts: Counter[Symbol] = field(default_factory=Counter)
     in_metadata: int = 0  # records that differ in nothing else
+    keys: set[str] = field(default_factory=set)  # that differ; no more of them than an answer can name
     shown: list[Result] = field(default_factory=list)
     last: str | None = None
 
@@ -59,6 +66,8 @@ class Report:
             self.publish()
         self.counts[result.symbol] += 1
         self.in_metadata += (result.why or "").startswith(IN_METADATA) and result.symbol is Symbol.DIFFERS
+        if len(self.keys) <= _NAMED:
+            self.keys.update(result.keys)
         if result.id is not None:
             self.last = result.path
         if result.symbol is not Symbol.EQUAL and len(self.shown) < _SHOWN:
@@ -204,7 +213,9 @@ def _say(report: Report, usage: Usage, end: StoreError | KeyboardInterrupt | Non
     if report.hidden:
         say(f"… and {report.hidden:,} more")
     say(" · ".join(f"{report.counts[symbol]:,} {meaning}" for symbol, meaning in _MEANINGS.items()))
-    say(f"cost: {usage.read_units:,.0f} read units in {usage.requests:,} requests")
+    say(f"cost: {read_for(usage.read_units, usage.requests)}")
+    if ours := sorted(report.keys & _OURS):
+        say(f"of the keys that differ, jobs of vecfleet write {', '.join(ours)} into what they move")
     if end is not None:
         say(f"stopped after {report.last}" if report.last is not None else "stopped before the first record")
     if isinstance(end, StoreError) and end.next_step:
@@ -218,5 +229,9 @@ def _next_steps(report: Report, end: object | None) -> list[str]:
     steps = ["the same command with --combined FILE lists them all"] if report.hidden and not report.files else []
     unequal = report.counts.total() - report.counts[Symbol.EQUAL]
     if unequal and report.in_metadata == unequal:
-        steps.insert(0, "the same command with --ignore KEY for each key that may differ")
+        named = len(report.keys) <= _NAMED and all(map(str.isprintable, report.keys))
+        options = " ".join(f"--ignore {shlex.quote(key)}" for key in sorted(report.keys)) if named else "--ignore KEY"
+        steps.insert(
+            0, f"the same command with {options} {'overlooks them' if named else 'for each key that may differ'}"
+        )
     return steps

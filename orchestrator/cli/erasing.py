@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli.output import Json, confirm_by_typing, err, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
+from orchestrator.core.wording import counted
 from orchestrator.ledger import erasures
 from orchestrator.services import forget as forgetting
 from orchestrator.services.erase import CERTIFICATES, PLANS, JobTableBooks, certificate_file
@@ -39,7 +40,7 @@ def forget(
     twin: Annotated[str | None, typer.Option(metavar="ID", help="Only this twin.")] = None,
     index: IndexOption = None,
     export: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="First copy it all to Parquet files under VECFLEET_ROOT.")
+        str | None, typer.Option(metavar="FOLDER", help="First copy it all to files under VECFLEET_ROOT.")
     ] = None,
     repoint: Annotated[
         list[str] | None,
@@ -61,6 +62,9 @@ def forget(
                 "Not reached: indexes that neither a job nor --index names, backups, copies kept elsewhere, plan files "
                 "that --out put elsewhere, ownership files, and lists of namespaces. Look into those yourself."
             )
+            if places.given_up:
+                say(f"The service may fill these yet, and somebody gave that up: {', '.join(places.given_up)}. The")
+                say("certificate names them.")
             if kept:
                 say(f"Tenants' own exports stay, unsearched, until a person deletes them: {', '.join(kept)}")
         confirm_by_typing(creator if twin is None else twin, yes=yes)
@@ -121,17 +125,20 @@ def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str],
                 for gone in erased.deleted
             ),
         )
-    elif erased.confirmed and not any(erased.certificate["our_tables"].values()):
+    nothing_found = erased.confirmed and not erased.deleted and not any(erased.certificate["our_tables"].values())
+    if nothing_found:
         _say_nothing_was_found(Tenant(erased.creator, erased.twin))
     if erased.aliases:
         say(f"aliases: {', '.join(erased.aliases)}")
     if erased.exported is not None:
-        say(f"exported: {erased.exported:,} records to {export}, which stays until a person deletes it")
+        records = counted(erased.exported, "record", "records")
+        say(f"exported: {records} to {export}, which stays until a person deletes it")
     say(f"fence: {erased.fence}")
     for remainder in erased.left:
         say(f"left: {remainder}", style="red")
     done = "confirmed by listing, fetching and querying" if erased.confirmed else "NOT confirmed"
-    say(f"{erased.records:,} records erased in {erased.seconds:.1f} s, {done}", style="bold")
+    said = f"{counted(erased.records, 'record', 'records')} erased in {erased.seconds:.1f} s, {done}"
+    say(f"nothing was there to erase: {done}" if nothing_found else said, style="bold")
     say_next([f"read and keep the certificate: {step}" if erased.confirmed else step])
 
 
@@ -171,7 +178,8 @@ def deletion(
         name = index or parts.settings.pinecone_index_name or DEFAULT_INDEX
         opened = parts.accounts.open(name)
         going = finding.namespaces_of(opened, creator)
-        say(f"This erases the creator {creator} with {len(going):,} namespaces from {name}, for good.")
+        namespaces = counted(len(going), "namespace", "namespaces")
+        say(f"This erases the creator {creator} with {namespaces} from {name}, for good.")
         confirm_by_typing(creator, yes=yes)
         books = JobTableBooks(parts.database, parts.settings)
         results = rehearse(opened, creator, twin, books, who(), erasing.lands_s(parts.settings, [opened]))

@@ -50,6 +50,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "JOB=$(vecfleet apply plans/creators-digital-twin-brain.yaml --no-backup --number)",
     ),
     "jobs": ("vecfleet jobs",),
+    "filling list": ("vecfleet filling list",),
+    "filling give-up": ("vecfleet filling give-up brain-documents",),
     "status": ("vecfleet status 1", "vecfleet status 1 --watch"),
     "retry": ("vecfleet retry 1 failed", "vecfleet retry 1 failed --batch 42", "vecfleet retry 1 parked"),
     "verify": ("vecfleet verify 1 --watch", "vecfleet verify 1 --level content+query"),
@@ -107,6 +109,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "emulator": ("vecfleet emulator",),
     "certify": (
         "vecfleet certify --index-prefix vecfleet-certify --budget 0.50",
+        "vecfleet certify --index-prefix vecfleet-certify --budget 0.50 --convert",
         "vecfleet certify --clean",
         "vecfleet certify --verify .vecfleet/certify/reports/certify-1f0c9a3e.json",
     ),

@@ -1,7 +1,6 @@
 """Commands about existing jobs: `jobs`, `status`. They are typed often, so they load little."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from orchestrator.core.progress import Progress, headline, state_counts
 from orchestrator.core.reading import JobRow, Totals, summary
 from orchestrator.core.states import JobState
 from orchestrator.core.wording import counted, with_left_behind
+from orchestrator.ledger import index_acts
 from orchestrator.ledger import status as job_status
 
 
@@ -20,10 +20,10 @@ def jobs(as_json: Json = False) -> None:
     """List all jobs, the newest first, and what the service converts or imports for a job to come."""
     with fleet() as parts, parts.database.begin() as connection:
         rows = job_status.every(connection)
-        fillings = parts.fillings.every() if parts.fillings is not None else []
+        fillings = index_acts.shown(connection)
     steps = [f"vecfleet status {rows[0][0].id}"] if rows else ["vecfleet audit"]
     if as_json:
-        begun = [asdict(filling) for filling in fillings]
+        begun = [filling.to_json() for filling in fillings]
         say_json({"jobs": [summary(row, totals) for row, totals in rows], "fillings": begun, "next_steps": steps})
         return
     for filling in fillings:

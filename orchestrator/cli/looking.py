@@ -44,8 +44,8 @@ def doctor(as_json: Json = False) -> None:
         told = set[str]()  # one cause fails several checks: its remedy stands once
         for check in checks:
             say(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}", style=None if check.ok else "red")
-            if check.remedy and not check.ok and check.remedy not in told:
-                say(f"      → {check.remedy}")
+            if check.remedy and not check.ok:
+                say(f"      → {'as above' if check.remedy in told else check.remedy}")
                 told.add(check.remedy)
         say_next(["vecfleet audit"] if not failed else [steps[0]] if steps else [])
     if failed:
@@ -156,7 +156,7 @@ def audit(
     if detail:
         rendering.index_audit(detail)
     if exported:
-        say(f"wrote {exported['records']:,} records to {exported['file']}")
+        say(f"wrote {counted(exported['records'], 'record', 'records')} to {exported['file']}")
     say_next(steps)
 
 

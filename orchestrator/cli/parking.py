@@ -69,7 +69,8 @@ def _say_listed(groups: list[ParkedGroup], total: int, records: list[Parked], ba
             ((record.record_id, record.source, record.reason, _decided(record.accepted_by)) for record in records),
         )
     if len(records) < total:
-        say(f"… the first {len(records):,} of {counted(total, 'record', 'records')}; `--limit {total}` lists all")
+        shown = f"… the first {len(records):,} of " if records else ""
+        say(f"{shown}{counted(total, 'record', 'records')}; `--limit {total}` lists all")
     if batches:
         say_table(
             (">N", "batch", "in", ">records", ">attempts", "why"),

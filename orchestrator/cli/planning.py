@@ -29,6 +29,7 @@ from orchestrator.core.states import JobState
 from orchestrator.core.wording import in_namespaces
 from orchestrator.ledger import jobs, moves
 from orchestrator.services import apply as applying
+from orchestrator.services.fillings import OnWait
 from orchestrator.telemetry import tracing
 from vecfleet.connections import PINECONE
 from vecfleet.errors import BadInput, Refused
@@ -177,6 +178,11 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Start a job from a plan. The fleet does the work; this command may end."""
+    if backup and no_backup:
+        raise BadInput(
+            "--backup has a backup made first, and --no-backup goes on without one: both cannot be meant",
+            next_step="give one of the two",
+        )
     if number:
         _require_alone({"--dry-run": dry_run, "--watch": watching, "--json": as_json})
     with aside(number), fleet() as parts:
@@ -239,7 +245,7 @@ def _require_alone(others: Mapping[str, bool]) -> None:
         )
 
 
-def _waiting(*, as_json: bool) -> applying.OnWait:
+def _waiting(*, as_json: bool) -> OnWait:
     """Return what says, now and then, how far the service's conversion or import is."""
     told: list[tuple[int, str]] = []
 

@@ -11,9 +11,10 @@ from migrations.findings import few
 from migrations.plan import Plan, PlannedMove, TextCost
 from orchestrator.cli.mapping import say_map
 from orchestrator.cli.output import say, say_table
-from orchestrator.core.wording import a_month, counted, creation, duration, in_namespaces, spoken
+from orchestrator.core.wording import a_month, counted, creation, duration, in_namespaces, read_for, spoken
 from orchestrator.ledger.deletions import DeletionEvidence
 from orchestrator.ledger.embeddings import Spent as TextsSpent
+from orchestrator.services.issues import ENDED_BY_A_PERSON
 from orchestrator.services.report import QUERY_TEST, Report, namespaces_after, way_back
 from vecfleet.names import Tenant
 from vecfleet.stores.base import IndexInfo
@@ -41,10 +42,11 @@ def index_audit(audit: IndexAudit) -> None:
         ),
     )
     _metadata(audit)
-    say(f"room for {audit.room:,} more namespaces (quota {audit.quota:,})")
+    say(f"room for {counted(audit.room, 'more namespace', 'more namespaces')} (quota {audit.quota:,})")
     if audit.unparsed:
-        say(f"{len(audit.unparsed):,} names are no tenant's: not creator_{{id}}, creator_{{id}}_twin_{{id}} or public")
-    say(f"this look cost {audit.usage.read_units:,.0f} read units in {audit.usage.requests:,} requests")
+        names = counted(len(audit.unparsed), "name is", "names are")
+        say(f"{names} no tenant's: not creator_{{id}}, creator_{{id}}_twin_{{id}} or public")
+    say(f"this look cost {read_for(audit.usage.read_units, audit.usage.requests)}")
 
 
 def _metadata(audit: IndexAudit) -> None:
@@ -83,7 +85,7 @@ def breakdown(found: Breakdown) -> None:
         say(f"{found.brought:,} hold another value in 'migrated_from' already (it is overwritten and remembered)")
     for key, n in found.conflicts.most_common():
         say(f"{n:,} hold another value in {key!r} already (the plan's --conflicts decides)", style="yellow")
-    say(f"this look cost {found.usage.read_units:,.0f} read units in {found.usage.requests:,} requests")
+    say(f"this look cost {read_for(found.usage.read_units, found.usage.requests)}")
 
 
 def _percent(share: float | None) -> str:
@@ -191,8 +193,10 @@ def _shares(reviewed: Plan, move: PlannedMove) -> tuple[str, str]:
 def estimate(found: Plan) -> None:
     total = found.estimate
     say(
-        f"estimate: {in_namespaces(total.records, len(found.moves))} · {total.requests:,} requests · "
-        f"{total.read_units:,.0f} read units · {total.write_units:,.0f} write units · "
+        f"estimate: {in_namespaces(total.records, len(found.moves))} · "
+        f"{counted(total.requests, 'request', 'requests')} · "
+        f"{counted(round(total.read_units), 'read unit', 'read units')} · "
+        f"{counted(round(total.write_units), 'write unit', 'write units')} · "
         f"{total.egress_bytes / 1e6:,.1f} MB egress · ${total.dollars:,.4f} · {duration(total.seconds)}"
     )
     if total.monthly is not None:
@@ -257,9 +261,12 @@ def report(found: Report) -> None:
     after = found.after
     say(f"Job {job.id} {spoken(job.state)}: {job.source} → {job.target}", style="bold")
     followed = totals.gone if job.policies.quiet_passes else 0  # deleted at the source while the targets followed it
-    say(f"  moved and verified  {found.verdicts.records:,} of {totals.listed - followed:,} records")
+    if job.state in ENDED_BY_A_PERSON and job.reason:
+        say(f"  ended               {job.reason}")
+    say(f"  moved and verified  {found.verdicts.records:,} of {totals.expected - followed:,} records")
     say(f"  namespaces          {found.namespaces_before:,} → {namespaces_after(found)}")
-    say(f"  vectors             {found.vectors_before:,} → {f'{after.vectors:,}' if after else 'not read'}")
+    before = "not listed" if found.vectors_before is None else f"{found.vectors_before:,}"
+    say(f"  vectors             {before} → {f'{after.vectors:,}' if after else 'not read'}")
     say(
         f"  parked {totals.parked:,} · left behind {totals.left_behind:,} · gone {totals.gone:,} · "
         f"erased {totals.erased:,} · deleted from the source {totals.deleted:,}"

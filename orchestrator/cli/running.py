@@ -8,30 +8,38 @@ from functools import partial
 from typing import Annotated
 
 import typer
+from sqlalchemy.exc import DBAPIError
 
 from orchestrator import schema
-from orchestrator.cli.output import err, say, say_next
+from orchestrator.cli.output import Yes, confirm, err, say, say_next
 from orchestrator.cli.session import fleet
+from orchestrator.core.states import JOB_ENDED, JobState
+from orchestrator.core.wording import being
 from orchestrator.embedded import addresses
 from orchestrator.embedded.foreground import exports, run
 from orchestrator.embedded.programs import PYTHON
 from orchestrator.embedded.record import StackRecord, running
 from orchestrator.embedded.stack import Stack, down, up_in_background
+from orchestrator.ledger import jobs
+from orchestrator.ledger.database import Database
 from orchestrator.telemetry import logs, tracing
-from vecfleet.errors import BadInput, NotFound
+from vecfleet.errors import BadInput, NotFound, VecfleetError
 from vecfleet.settings import JOIN, Settings
 
 WORKERS = 2
 
 
 def migrate() -> None:
-    """Bring the job table to the newest revision. Safe to repeat.
+    """Bring the job table to the newest revision. Safe to repeat. Stop the fleet's processes before, the page too.
 
+    A process looks at the revision when it starts. One of an older version that runs on keeps none of the newer rules.
     With OWNER_DATABASE_URL it connects as that, and gives the role of DATABASE_URL what the fleet needs, and no more.
     """
     settings = Settings.load()
-    schema.upgrade_by(settings)
+    older = schema.upgrade_by(settings)
     say("the job table has the newest revision")
+    if older:
+        say("restart what runs from before: workers, dispatchers, the page. They keep none of the newer rules")
     if settings.owner_database_url is not None:
         say("the role of DATABASE_URL may use it, and change neither its shape nor what its audit trail says")
     say_next(["vecfleet doctor"])
@@ -169,10 +177,18 @@ def shut_down(
     erase: Annotated[
         bool, typer.Option("--erase", help="Erase the data of the private servers too; it says what stays.")
     ] = False,
+    yes: Yes = False,
 ) -> None:
-    """Stop what `vecfleet up` started here, whatever became of it."""
+    """Stop what `vecfleet up` started here, whatever became of it.
+
+    With --erase it asks first where jobs are live, because their records of what was copied go too.
+    """
     settings = Settings.load()
     record = StackRecord.read(settings.vecfleet_home)
+    if erase and record is not None and (live := _live_jobs(record)):
+        say(f"live: {'; '.join(live)}", style="yellow")
+        say("An erased job can neither go on nor go back, and nothing tells any more what it wrote where.")
+        confirm("Erase what is known of them?", yes=yes)
     ran_here = down(settings.vecfleet_home, erase=erase)
     say("everything that ran here is stopped" if ran_here else "nothing was running here")
     if erase:
@@ -183,6 +199,22 @@ def shut_down(
         again = "" if erase else "; `vecfleet up` from this folder gives out the same again"
         say(f"a shell that joined it still has its addresses, which lead nowhere now{again}. They go with this line:")
         say(f"unset {' '.join(gone)}")
+
+
+def _live_jobs(record: StackRecord) -> list[str]:
+    """Return the jobs that are not ended in the private Postgres of a stack; none if it is not ours, or away."""
+    if "DATABASE_URL" not in addresses.given_out(record):
+        return []
+    database = Database(record.environment["DATABASE_URL"], pool_size=1)
+    try:
+        with database.begin() as connection:
+            return [
+                f"job {job.id} {being(job.state)}" for job in jobs.every(connection, frozenset(JobState) - JOB_ENDED)
+            ]
+    except (VecfleetError, DBAPIError):  # it is to be erased, whatever became of it
+        return []
+    finally:
+        database.dispose()
 
 
 def _kept(settings: Settings) -> list[str]:

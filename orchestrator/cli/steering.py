@@ -12,7 +12,7 @@ from orchestrator.cli.output import JobId, Yes, confirm, say, say_next, say_tabl
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, look, watch
 from orchestrator.core.following import of_readers
-from orchestrator.core.states import JobState
+from orchestrator.core.states import JOB_ENDED, JobState
 from orchestrator.core.wording import counted, given_up, leading, not_found_by_readers, to_be_dropped
 from orchestrator.ledger import jobs, moves
 from orchestrator.ledger.routes import JobRoute
@@ -207,6 +207,8 @@ def roll_back(
             f"This deletes from the index {row.plan.target.typed} up to {written} that job {job} wrote, "
             f"each only if it still is what was written, and {to_be_dropped(targets)}"
         )
+        if row.state in JOB_ENDED:
+            say("stop what writes to either side before you confirm: since the job ended both are free")
         confirm("Delete them?", yes=yes)
         cutting_over.roll_back(parts, job, who(), changed)
         say(f"job {job}: rolling back has begun")

@@ -14,9 +14,10 @@ from rich.text import Text
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import err, out, say, say_json, say_next
 from orchestrator.core.next_steps import missing_processes
-from orchestrator.core.progress import Progress, headline, progress, rests
+from orchestrator.core.progress import Progress, headline, progress
 from orchestrator.core.reading import Reading
 from orchestrator.core.states import PROBE, JobState
+from orchestrator.core.waiting import rests
 from orchestrator.core.wording import spoken
 from orchestrator.ledger import status
 from vecfleet.errors import Unreachable, VecfleetError

@@ -20,6 +20,7 @@ from orchestrator.core.two_persons import TwoPersons
 from orchestrator.core.wording import counted, in_namespaces
 from orchestrator.ledger import index_acts, route_table, whole_indexes
 from orchestrator.ledger.consents import Agreement
+from orchestrator.services import fillings
 from orchestrator.services import hooks as leave
 from orchestrator.services.erase import exporter
 from orchestrator.services.exports import unlike
@@ -55,13 +56,13 @@ def take_backup(parts: Fleet, index: str, *, quiet: bool = False) -> Backup:
 
     def on_wait(backup: Backup) -> None:
         if not quiet and waited[0] % 30 == 0:
-            say(f"backup {backup.id} of {index}: {backup.status}")
+            say(f"backup {backup.id} of {index}: {backup.so_far}")
         waited[0] += 1
 
     taken = store.backups().create(bare, name, on_wait)
     if not quiet:
-        counted = "" if taken.records is None else f": {taken.records:,} records, {taken.namespaces or 0:,} namespaces"
-        say(f"backup {taken.id} of {index} is ready{counted}")
+        held = "" if taken.records is None else f": {in_namespaces(taken.records, taken.namespaces or 0)}"
+        say(f"backup {taken.id} of {index} is ready{held}")
         say(LIMITS)
     return taken
 
@@ -125,7 +126,7 @@ _UNANSWERED = "a deletion was not answered, and may still be carried out; then i
 def wipe(
     index: Annotated[str, typer.Option(metavar="NAME", help="The index to empty.")],
     export: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="First copy it all to Parquet files under VECFLEET_ROOT.")
+        str | None, typer.Option(metavar="FOLDER", help="First copy it all to files under VECFLEET_ROOT.")
     ] = None,
     no_backup: Annotated[bool, typer.Option("--no-backup", help="There is no way back, and that is meant.")] = False,
     yes: Yes = False,
@@ -139,6 +140,7 @@ def wipe(
     with fleet() as parts:
         opened = parts.accounts.open(index)
         index = opened.info.name
+        fillings.settle(parts.database, parts.accounts)
         with parts.database.begin() as connection:
             whole_indexes.require_unused(connection, index, opened.info.host)
             leave.require_no_hook(connection, Hook.BEFORE_CLEAN_UP)
@@ -162,7 +164,7 @@ def wipe(
                     code="export-differs",
                     next_step="stop the writers of the index, and wipe again",
                 )
-            say(f"exported, and read back: {exported:,} records to {export}")
+            say(f"exported, and read back: {counted(exported, 'record', 'records')} to {export}")
             _require_as_shown(opened, namespaces)
         lands_in_s = parts.settings.request_deadline_seconds + parts.settings.freshness_wait_seconds
         with parts.database.begin() as connection:
@@ -227,6 +229,7 @@ def decommission(
     with fleet() as parts:
         store, bare = parts.accounts.located(index)
         index = full_name(store.name, bare)
+        fillings.settle(parts.database, parts.accounts)
         moved = _facts(parts, index)
         backups = len(store.backups().every(bare))
         say(f"This deletes the index {index} for good. It is empty: {_jobs(moved)} took everything out of it.")

@@ -16,7 +16,8 @@ windows     when a job's batches may begin
 redaction   a tenant's name in texts: match whole words and replace them
 reading     a job as people see it at one moment
 following   who follows a job's routes
-progress    how far a job is, how fast it goes, why it waits
+waiting     why a job does not go on, and whether it rests until a person acts
+progress    how far a job is, how fast it goes
 next_steps  what a person can type next
 hooks       hooks that may hold a job: their names and the sentences about them
 two_persons  acts that two persons have to ask for, and who counts as one

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from migrations.plan import Policies
-from orchestrator.core.freshness import frozen_from, next_pass_at
+from orchestrator.core.freshness import next_pass_at, readable_from
 from orchestrator.core.model import Job
 from orchestrator.core.reading import RollBackProgress
 from orchestrator.core.states import (
@@ -183,11 +183,11 @@ def decide(snapshot: JobSnapshot, now: datetime) -> list[Command]:
 
 
 def _planned(snapshot: JobSnapshot, now: datetime) -> list[Command]:
-    """Start the job, once no client may write to a frozen source any more. A client that comes later knows of it."""
+    """Start the job once its sources may be read. A client that asks for the routes later finds them frozen."""
     if snapshot.may_write and snapshot.job.frozen_at is None:
         return [Freeze()]
-    frozen = frozen_from(snapshot.job)
-    return [] if frozen is not None and now < frozen else [Start(), To(JobState.RUNNING)]
+    readable = readable_from(snapshot.job, snapshot.policies)
+    return [] if readable is not None and now < readable else [Start(), To(JobState.RUNNING)]
 
 
 def goes_on_cleaning(snapshot: JobSnapshot) -> bool:
@@ -328,7 +328,8 @@ def _rolling_back(snapshot: JobSnapshot) -> list[Command]:
         reason = counted(parked, "batch of the roll back is parked", "batches of the roll back are parked")
         return [To(JobState.NEEDS_ATTENTION, reason, JobState.ROLLING_BACK)]
     if progress.changed and snapshot.job.changed_records is None:
-        reason = f"refused: {progress.changed} records at the targets are no longer what the job wrote"
+        records = counted(progress.changed, "record at the targets is", "records at the targets are")
+        reason = f"refused: {records} no longer what the job wrote"
         return [To(JobState.NEEDS_ATTENTION, reason, JobState.ROLLING_BACK)]
     if progress.not_undone:
         return [AddUndos()]

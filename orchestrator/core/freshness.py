@@ -6,7 +6,8 @@ after the last permitted write to the source. The plan's policy sets that moment
 plan                            the last permitted write to the source
 with a cut-over                 the cut-over of all readers, plus the time for which an application may use an older
                                 route; also if writers were stopped, because they start again with the cut-over
-without, writers `freeze`       the start of the job, when no client may use a route from before the freeze any more
+without, writers `freeze`       the making of the job, or the time from which no client may use a route from before
+                                the freeze any more
 without, `delta` or `dual`      the moment at which the clean-up was asked for, plus the same time: the routes of a
                                 reverse plan, and of `dual`, change with the clean-up
 
@@ -14,11 +15,14 @@ A plan without a cut-over counts as one with it once a person cut its job over.
 Where writers go on, or readers move, the sources therefore stay for at least `routes_stale_s` + `source_lag_s`,
 whatever the soak time is. A clean-up may be asked for earlier; it deletes nothing until then.
 
-A job that freezes its sources says so in the routes from its first commit on, and starts later if a client may hold
-older ones: `frozen_from` is when the last has let go of them. A client writes by routes for `routes_stale_s` after it
-asked for them, neither sends nor acknowledges anything by older ones, and stands in the job table before it is
-answered. So a write in flight when the freeze begins is either acknowledged before the job starts, and the job reads
-it, or refused. A person stops applications that do not ask for the routes, before the job is applied.
+A job that freezes its sources reads them once. So it starts one freshness wait after that moment (`readable_from`):
+what it reads is what was written last, and its verdict covers that, too.
+
+The routes say from the job's first commit on that its sources are frozen. Where a client may hold older ones the moment
+is later: `frozen_from`, when the last has let go of them. A client writes by routes for `routes_stale_s` after it asked
+for them, neither sends nor acknowledges anything by older ones, and stands in the job table before it is answered. So a
+write in flight when the freeze begins is either acknowledged before that moment, and the job reads it, or refused. A
+person stops applications that do not ask for the routes, before the job is applied.
 """
 
 from dataclasses import dataclass
@@ -53,8 +57,6 @@ class Dated(Protocol):
     @property
     def frozen_at(self) -> datetime | None: ...
     @property
-    def started_at(self) -> datetime | None: ...
-    @property
     def cut_over_at(self) -> datetime | None: ...
     @property
     def cleaning_at(self) -> datetime | None: ...
@@ -66,7 +68,7 @@ def last_permitted_write(job: Dated, policies: Policies) -> datetime | None:
     """Return the last time at which an application may have written to the source; None while it still may."""
     without = policies.cut_over == "none" and job.cut_over_at is None
     if without and not policies.quiet_passes:
-        return job.started_at or job.created_at
+        return frozen_from(job) or job.created_at
     moved_at = job.cleaning_at if without else job.cut_over_at
     return None if moved_at is None else moved_at + timedelta(seconds=job.waits.routes_stale_s)
 
@@ -74,6 +76,13 @@ def last_permitted_write(job: Dated, policies: Policies) -> datetime | None:
 def frozen_from(job: Dated) -> datetime | None:
     """Return the time from which no client that follows the routes writes to the sources; None: none ever did."""
     return None if job.frozen_at is None else job.frozen_at + timedelta(seconds=job.waits.routes_stale_s)
+
+
+def readable_from(job: Dated, policies: Policies) -> datetime | None:
+    """Return the time from which a job may read its sources; None: at once, because later passes read them again."""
+    if policies.quiet_passes:
+        return frozen_from(job)
+    return (frozen_from(job) or job.created_at) + timedelta(seconds=job.waits.source_lag_s)
 
 
 def fresh_from(job: Dated, policies: Policies) -> datetime | None:
@@ -95,6 +104,14 @@ def next_look_s(since_s: float, lag_s: float, *, often: bool) -> float:
 def new_side_fresh_from(taken_back_at: datetime, waits: Waits) -> datetime:
     """Return the time from which reads show the last write to the new side after readers were taken back."""
     return taken_back_at + timedelta(seconds=waits.routes_stale_s + waits.target_lag_s)
+
+
+def both_sides_fresh_from(asked_at: datetime, waits: Waits) -> datetime:
+    """Return the time from which reads show what was written to either side until a person asked for the rollback.
+
+    From a job's end on both sides are free: applications write and delete there, and stop before it is taken back.
+    """
+    return asked_at + timedelta(seconds=max(waits.source_lag_s, waits.target_lag_s))
 
 
 def reading_shows(seen_at: datetime | None, read_at: datetime | None, lag_s: float) -> bool:

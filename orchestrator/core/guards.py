@@ -99,7 +99,8 @@ def against_missing(job: Job, move: Move, missing: int, targets: Sequence[Missin
             )
         if target.missing > allowed:
             lost = (
-                f"{target.missing} of the {target.written} records written to {target.namespace} are not there any more"
+                f"{target.missing} of the {target.written} records written to {target.namespace} "
+                f"{'is' if target.missing == 1 else 'are'} not there any more"
             )
             if target.holds_nothing:
                 lost = f"{target.namespace} is empty or gone, and {target.written} records were written to it"
@@ -110,8 +111,8 @@ def against_missing(job: Job, move: Move, missing: int, targets: Sequence[Missin
             )
     if missing > (missing_cap(move.written) if job.missing_allowed is None else job.missing_allowed):
         return (
-            f"{missing} records of {move.source} are not at their targets any more; if the application deleted "
-            f"them there: `{confirmation(job.id, missing)}`, then retry"
+            f"{counted(missing, 'record', 'records')} of {move.source} {'is' if missing == 1 else 'are'} not at their "
+            f"targets any more; if the application deleted them there: `{confirmation(job.id, missing)}`, then retry"
         )
     return None
 

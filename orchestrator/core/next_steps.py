@@ -173,10 +173,11 @@ def nobody_works(reading: Reading) -> bool:
 
 def deciding(job_id: int, undecided: int, conflicting: int) -> list[str]:
     """Return the commands that settle parked records. A retry would park records again that need another plan."""
+    again = f"  # then vecfleet rollback {job_id}, and plan again with --conflicts keep"
     return [
         *([f"vecfleet park accept {job_id} --all"] if undecided else []),
         *([f"vecfleet retry {job_id} parked"] if undecided > conflicting else []),
-        *([f"vecfleet cancel {job_id}"] if conflicting else []),
+        *([f"vecfleet cancel {job_id}{again}"] if conflicting else []),
     ]
 
 

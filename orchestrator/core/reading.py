@@ -153,7 +153,8 @@ class RollBackProgress:
 class Undoing:
     """Progress of a rollback: (done, total) batches of its three steps; a later step counts the batches to come.
 
-    `lingering` of the namespaces to drop looked empty, the last one since `since`, and get one more look.
+    `lingering` of the namespaces to drop looked empty, the last one since `since`, and get one more look. Nothing is
+    compared before `not_before`.
     """
 
     compared: tuple[int, int]
@@ -161,6 +162,7 @@ class Undoing:
     dropped: tuple[int, int]
     lingering: int
     since: datetime | None
+    not_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

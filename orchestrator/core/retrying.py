@@ -96,7 +96,8 @@ def describe(error: Exception) -> tuple[str, str]:
     """
     if isinstance(error, VecfleetError):
         return type(error).__name__, _told(error)
-    return type(error).__name__, f"an unexpected {type(error).__name__}; the worker's log has the traceback"
+    log = "the worker's log has the traceback (of `vecfleet up`: logs/worker-N.log under VECFLEET_HOME)"
+    return type(error).__name__, f"an unexpected {type(error).__name__}; {log}"
 
 
 def _told(error: VecfleetError) -> str:

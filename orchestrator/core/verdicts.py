@@ -10,6 +10,7 @@ from orchestrator.core.agreement import Summary, summarise
 from orchestrator.core.model import Finding, Target, TargetTally
 from orchestrator.core.quality import UNJUDGED, against_quality, quality
 from orchestrator.core.states import CheckState
+from orchestrator.core.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +106,10 @@ def judge(evidence: CheckEvidence) -> Verdict:
         return answer(CheckState.MISMATCHED, "its records do not add up to what was written")
     if evidence.level == "ids":
         return answer(
-            CheckState.VERIFIED, f"{expected.count} ids listed, none missing and none extra; no record was read"
+            CheckState.VERIFIED,
+            f"{counted(expected.count, 'id', 'ids')} listed, none missing and none extra; no record was read",
         )
-    equal = f"{expected.count} records read back and equal"
+    equal = f"{counted(expected.count, 'record', 'records')} read back and equal"
     if evidence.added:
         equal += f"; {evidence.added} more were written to both sides since"
     if evidence.level == "content":
@@ -122,16 +124,14 @@ def judge(evidence: CheckEvidence) -> Verdict:
     if objection:
         return answer(CheckState.MISMATCHED, f"{equal}, but {objection}")
     assert asked is not None
-    return answer(
-        CheckState.VERIFIED,
-        f"{equal}; {asked.compared} queries agree with the source, the worst to {asked.overlap_worst:.0%}",
-    )
+    agreeing = counted(asked.compared, "query agrees", "queries agree")
+    return answer(CheckState.VERIFIED, f"{equal}; {agreeing} with the source, the worst to {asked.overlap_worst:.0%}")
 
 
 def _since_the_switch(evidence: CheckEvidence) -> str:
     counts = (evidence.missing, "removed"), (evidence.different, "changed"), (evidence.extra, "added")
     since = ", ".join(f"{count} {what}" for count, what in counts if count)
-    proven = f"{evidence.expected.count} records were proven before readers moved"
+    proven = f"{counted(evidence.expected.count, 'record was', 'records were')} proven before readers moved"
     return f"{proven}; since then {since}" if since else f"{proven}, and nothing changed since"
 
 

@@ -18,6 +18,12 @@ def counted(count: int, one: str, many: str) -> str:
     return f"1 {one}" if count == 1 else f"{count:,} {many}"
 
 
+def read_for(read_units: float, requests: int) -> str:
+    """Return the cost of reading: `1 read unit in 2 requests`."""
+    units = round(read_units)
+    return f"{counted(units, 'read unit', 'read units')} in {counted(requests, 'request', 'requests')}"
+
+
 def spoken(state: str) -> str:
     """Return a state as people say it: `needs attention`."""
     return state.replace("_", " ")
@@ -53,12 +59,12 @@ def went_on(batches: int) -> str:
     return f"; went on with {counted(batches, 'more batch', 'more batches')}" if batches else ""
 
 
-ONCE_GONE = " once its reason is gone: "
+ONCE_GONE = " once its reason is gone"
 
 
 def after_another_run(failure: str) -> str:
     """Return the sentence of a batch that failed and was run again since, without the command that runs it again."""
-    return f"run again since; {re.sub(f'; `[^`]+`{ONCE_GONE}', ': ', failure)}"
+    return f"run again since; {re.sub(f': `[^`]+`{ONCE_GONE}$', '', failure)}"
 
 
 def in_days(count: float) -> str:

@@ -13,7 +13,8 @@ moves          moves and targets: the state of each source, and its targets
 passes         further passes: sources listed and read again while writers go on
 batches        the lease queue: ready, dispatched, leased, settled
 leasing        takes leases, and shortens those of a dead process
-copies         the records of listing and copying
+listings       the records of listing
+copies         the records of copying
 parked         records and batches that wait for a person
 checks         verification: check batches, their results, verdicts
 check_results  the evidence of a target's checks, and the queries to ask

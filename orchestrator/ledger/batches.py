@@ -132,11 +132,11 @@ DONE = (
         BatchState.DONE,
         **_LET_GO,
         done_at=NOW,
-        found=sa.bindparam("found"),
+        found=sa.bindparam("its_found", type_=t.batch.c.found.type),
         error_class=None,
         error_text=None,
         lands_by=None,
-        looked_at=sa.bindparam("looked_at", type_=sa.DateTime(timezone=True)),
+        looked_at=sa.bindparam("its_look", type_=sa.DateTime(timezone=True)),
     )
     .where(_LEASE_IS_OURS)
     .returning(_B.id)
@@ -177,7 +177,7 @@ def _cost(usage: Usage, busy_ms: int) -> dict[str, Any]:
 
 def ending(lease: Lease, found: Mapping[str, Any], usage: Usage, busy_ms: int) -> dict[str, Any]:
     """Return the parameters of `DONE`."""
-    return {**fence_of(lease), **_cost(usage, busy_ms), "found": found, "looked_at": lease.leased_at}
+    return {**fence_of(lease), **_cost(usage, busy_ms), "its_found": found, "its_look": lease.leased_at}
 
 
 def done(connection: sa.Connection, lease: Lease, found: Mapping[str, Any], usage: Usage, busy_ms: int) -> None:

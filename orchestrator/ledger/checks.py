@@ -13,7 +13,7 @@ from orchestrator.core.model import Finding, Lease, TargetTally
 from orchestrator.core.states import CHECK_PASSED, CHECKING, BatchKind, BatchState, CheckState, MoveState
 from orchestrator.ledger import batches, differences, transitions
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import NOW, among
+from orchestrator.ledger.database import NOW, among, one_statement
 from vecfleet.digests import Tally
 from vecfleet.stores.base import Usage
 
@@ -192,7 +192,7 @@ def finish(
     """
     assert lease.target_id is not None
     values = batches.ending(lease, found, usage, busy_ms) | {"of_target": lease.target_id}
-    if connection.execute(_FINISH, values).one_or_none() is None:
+    if one_statement(connection, _FINISH, values).one_or_none() is None:
         raise batches.LeaseLost
     differences.note(connection, lease.target_id, lease.id, findings)
 

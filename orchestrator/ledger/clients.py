@@ -5,7 +5,7 @@ known when the job is about to start, up to `NOTED_EVERY_S` seconds by which the
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -30,10 +30,13 @@ def note(connection: sa.Connection, name: str, token: str, *, freezes: bool) -> 
     connection.execute(sa.delete(t.client).where(_C.seen_at < NOW - _FORGOTTEN_AFTER))
 
 
-def any_may_write(connection: sa.Connection, stale_s: float) -> bool:
-    """Say whether a client that follows a freeze may hold routes of before this transaction, and write by them."""
-    since = NOW - timedelta(seconds=stale_s + NOTED_EVERY_S)
-    return bool(connection.execute(sa.select(sa.exists().where(_C.freezes, _C.seen_at > since))).scalar_one())
+def any_may_write(connection: sa.Connection, since: datetime, stale_s: float) -> bool:
+    """Say whether a client that follows a freeze may hold routes of before this transaction by which it wrote `since`.
+
+    One that asked so long before `since` that its routes were too old by then wrote nothing after it.
+    """
+    asked_after = since - timedelta(seconds=stale_s + NOTED_EVERY_S)
+    return bool(connection.execute(sa.select(sa.exists().where(_C.freezes, _C.seen_at > asked_after))).scalar_one())
 
 
 def groups(connection: sa.Connection) -> Sequence[ClientGroup]:

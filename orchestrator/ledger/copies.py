@@ -1,4 +1,4 @@
-"""Records of listing and copying: batch rows with the bookmark, tallies with the counters, each in one transaction."""
+"""Records of copying: tallies with the counters, in one transaction."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from orchestrator.core.model import CopyOutcome, Lease, TargetTally
 from orchestrator.core.states import BatchKind, BatchState, MoveState
 from orchestrator.ledger import batches, erased_ids, moves, transitions
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.database import among
+from orchestrator.ledger.database import among, one_statement
 from orchestrator.ledger.deletions import UNTOUCHED
 from vecfleet.errors import RefusedAlike
 from vecfleet.stores.base import Usage
@@ -19,7 +19,8 @@ from vecfleet.stores.base import Usage
 _M = t.move.c
 _NO_ERROR = {"error_class": None, "error_text": None}
 _COUNTS = ("written", "identical", "gone", "parked", "left_behind")
-_ADD_BATCHES, _ADD_TALLIES = sa.insert(t.batch), sa.insert(t.batch_tally)
+_TALLIED = ("target_id", "records", "digest", "ids_digest", "members", "record_digests")
+_ADD_TALLIES = sa.insert(t.batch_tally)
 _ADD_COUNTS = (
     sa.update(t.move)
     .where(_M.id == sa.bindparam("of_move"))
@@ -30,66 +31,53 @@ _ADD_COUNTS = (
     .returning(_M.open_batches, _M.listed_all)
 )
 
-_MARK = (
-    transitions.move_to(
-        sa.case(
-            (sa.and_(sa.bindparam("complete", type_=sa.Boolean), _M.state == MoveState.LISTING), MoveState.COPYING),
-            else_=_M.state,
-        ),
-        batches=_M.batches + sa.bindparam("more_batches", type_=sa.Integer),
-        open_batches=_M.open_batches + sa.bindparam("more_batches", type_=sa.Integer),
-        listed=_M.listed + sa.bindparam("more_listed", type_=sa.BigInteger),
-        page_token=sa.bindparam("token", type_=sa.Text),
-        listed_all=sa.bindparam("complete", type_=sa.Boolean),
-        last_id=sa.func.coalesce(sa.bindparam("last", type_=sa.Text), _M.last_id),
-    )
-    .where(_M.id == sa.bindparam("of_move"), sa.select(batches.LOCKED.c.id).exists())
-    .returning(_M.id, _M.batches, _M.open_batches)
-)
 
+def finishing(ended: sa.CTE) -> sa.Select[bool]:
+    """Return the statement that records a batch's first copy to one place if `ended` has a row.
 
-def add_listed(
-    connection: sa.Connection,
-    lease: Lease,
-    runs: Sequence[Sequence[str]],
-    page_token: str | None,
-    *,
-    listed_in: int,
-    complete: bool,
-) -> None:
-    """Add copy batches for runs of ids, and set the bookmark behind the last run. Raises LeaseLost.
-
-    A crash before the commit leaves the old bookmark and no rows; after it, the new bookmark and all rows.
+    It locks what `ended` locks, then the target, then the move, as every worker does: each part reads the one before.
+    A move of this batch alone is settled too. Of a move with more, another worker may record a batch meanwhile, which
+    this statement would not see.
     """
-    values = {
-        **batches.fence_of(lease),
-        "of_move": lease.move_id,
-        "more_batches": len(runs),
-        "more_listed": sum(len(ids) for ids in runs),
-        "token": page_token,
-        "complete": complete,
-        "last": runs[-1][-1] if runs else None,
-    }
-    move = connection.execute(_MARK, values).one_or_none()
-    if move is None:
-        raise batches.LeaseLost
-    rows = [
-        {
-            "job_id": lease.job_id,
-            "move_id": lease.move_id,
-            "kind": BatchKind.COPY,
-            "seq": move.batches - len(runs) + position,
-            "listed_in": listed_in,
-            "first_id": ids[0],
-            "size": len(ids),
-            "manifest": manifests.pack(ids),
-        }
-        for position, ids in enumerate(runs, start=1)
-    ]
-    if rows:
-        connection.execute(_ADD_BATCHES, rows)
-    if complete and not move.open_batches:
-        moves.settle_if_done(connection, move.id)
+    its = {name: sa.bindparam(f"its_{name}", type_=t.batch_tally.c[name].type) for name in _TALLIED}
+    tallied = insert(t.batch_tally).from_select(["batch_id", *its], sa.select(ended.c.id, *its.values()))
+    lsn = sa.bindparam("newest_lsn", type_=sa.BigInteger)
+    noted = (
+        sa.update(t.target)
+        .where(t.target.c.id == its["target_id"], lsn.is_not(None), sa.select(ended.c.id).exists())
+        .values(lsn=sa.func.greatest(t.target.c.lsn, lsn))
+        .returning(t.target.c.id)
+        .cte("noted")
+    )
+    ends = sa.and_(_M.batches == 1, _M.open_batches == 1, *moves.MAY_SETTLE)
+    counted = (
+        transitions.move_to(
+            sa.case((ends, moves.SETTLED), else_=_M.state),
+            reason=sa.case((ends, moves.SETTLED_FOR), else_=_M.reason),
+            open_batches=_M.open_batches - 1,
+            **{name: _M[name] + sa.bindparam(f"more_{name}", type_=sa.BigInteger) for name in _COUNTS},
+        )
+        .where(_M.id == sa.bindparam("of_move"), sa.select(ended.c.id).exists())
+        .where(sa.select(sa.func.count()).select_from(noted).scalar_subquery() >= 0)
+        .returning(sa.and_(_M.listed_all, _M.open_batches == 0, _M.batches > 1).label("is_last"))
+        .cte("counted")
+    )
+    return sa.select(counted.c.is_last).add_cte(tallied.cte("tallied"))
+
+
+_FINISH_FIRST = finishing(batches.DONE.cte("ended"))
+
+
+def _is_first(lease: Lease, outcome: CopyOutcome) -> bool:
+    """Say whether this is the batch's first copy, to one place, with nothing set aside."""
+    left = outcome.parked or outcome.erased or outcome.keeps or outcome.unchanged
+    return lease.found is None and len(outcome.tallies) == 1 and not left
+
+
+def ends_alone(lease: Lease, outcome: CopyOutcome) -> bool:
+    """Say whether `finish_copy` is one statement, which needs no transaction around it."""
+    alone = lease.move is not None and lease.move.listed_all and lease.move.batches == 1
+    return alone and _is_first(lease, outcome)
 
 
 def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, usage: Usage, busy_ms: int) -> None:
@@ -98,6 +86,9 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     All in one transaction. A repeated batch (a repair, a second worker) replaces its earlier records and never adds to
     them; a person's decision to let a record stay behind remains.
     """
+    if _is_first(lease, outcome):
+        _finish_first(connection, lease, outcome, usage, busy_ms)
+        return
     # A batch that never finished has recorded nothing.
     before = _recorded(connection, lease.id) if lease.found is not None else {}
     if outcome.keeps:
@@ -115,19 +106,13 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     counts = outcome.counts()
     stays = sum(record.record_id in accepted for record in outcome.parked)
     counts |= {"parked": counts["parked"] - stays, "left_behind": counts["left_behind"] + stays}
-    results: dict[str, Any] = counts | {"changed": outcome.changed, "removed": outcome.removed, "lacking": outcome.gone}
-    if outcome.versions is not None:
-        results["versions"] = outcome.versions
-    # A repair embeds only a part of the batch.
-    if cut := max(outcome.cut, before.get("cut", 0)):
-        results["cut"] = cut
-    batches.done(connection, lease, results, usage, busy_ms)
+    batches.done(connection, lease, _results(outcome, counts, before), usage, busy_ms)
     if lease.found is not None:
         take_back(connection, lease.id)
     if outcome.tallies:
         connection.execute(
             _ADD_TALLIES,
-            [{"batch_id": lease.id, "target_id": tally.target_id, **_tally(tally)} for tally in outcome.tallies],
+            [{"batch_id": lease.id, **_tally(tally)} for tally in outcome.tallies],
         )
     if outcome.parked:
         connection.execute(
@@ -152,6 +137,32 @@ def finish_copy(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, u
     _count(connection, _move_id(lease), before, counts, opened=-1)
 
 
+def _finish_first(connection: sa.Connection, lease: Lease, outcome: CopyOutcome, usage: Usage, busy_ms: int) -> None:
+    (tally,), counts = outcome.tallies, outcome.counts()
+    values = batches.ending(lease, _results(outcome, counts, {}), usage, busy_ms) | {
+        **{f"its_{name}": value for name, value in _tally(tally).items()},
+        **{f"more_{name}": counts[name] for name in _COUNTS},
+        "newest_lsn": tally.lsn,
+        "of_move": lease.move_id,
+    }
+    is_last = one_statement(connection, _FINISH_FIRST, values).scalar_one_or_none()
+    if is_last is None:
+        raise batches.LeaseLost
+    if is_last:
+        moves.settle_if_done(connection, _move_id(lease))
+
+
+def _results(outcome: CopyOutcome, counts: Mapping[str, int], before: Mapping[str, Any]) -> dict[str, Any]:
+    results: dict[str, Any] = {**counts, "changed": outcome.changed, "removed": outcome.removed}
+    results["lacking"] = outcome.gone
+    if outcome.versions is not None:
+        results["versions"] = outcome.versions
+    # A repair embeds only a part of the batch.
+    if cut := max(outcome.cut, before.get("cut", 0)):
+        results["cut"] = cut
+    return results
+
+
 def cut_texts(connection: sa.Connection, job_id: int) -> int | None:
     """Return how many texts the job's batches cut, because the model takes no longer ones. None: they were purged."""
     cut = sa.func.coalesce(sa.cast(t.batch.c.found["cut"].astext, sa.Integer), 0)
@@ -162,6 +173,7 @@ def cut_texts(connection: sa.Connection, job_id: int) -> int | None:
 
 def _tally(tally: TargetTally) -> dict[str, Any]:
     return {
+        "target_id": tally.target_id,
         "records": tally.count,
         "digest": tally.digest,
         "ids_digest": tally.ids_digest,
@@ -365,23 +377,3 @@ def reopen(connection: sa.Connection, job_id: int, copy_ids: Sequence[int], *, r
             ).where(_M.id == row.move_id)
         )
     return len(rows)
-
-
-def manifest_page(
-    connection: sa.Connection, move_id: int, listed_in: int, after: str | None, limit: int
-) -> list[tuple[str, bytes]]:
-    """Return the next copy batches of one pass, in id order: (first id, manifest).
-
-    A batch that an erasure emptied has no first id and is left out.
-    """
-    B = t.batch.c
-    query = (
-        sa.select(B.first_id, B.manifest)
-        .where(B.move_id == move_id, B.kind == BatchKind.COPY, B.state != BatchState.SPLIT, B.listed_in == listed_in)
-        .where(B.first_id.is_not(None))
-        .order_by(B.first_id)
-        .limit(limit)
-    )
-    if after is not None:
-        query = query.where(B.first_id > after)
-    return [(row.first_id, row.manifest) for row in connection.execute(query)]

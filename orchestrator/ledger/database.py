@@ -1,6 +1,6 @@
 """The only way to the job table: an engine per process, short transactions, and errors that say what to do."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from orchestrator.ledger.tables import COLUMNS
 from vecfleet.errors import Busy, Unreachable
 
 NOW = sa.func.clock_timestamp()
@@ -123,6 +124,16 @@ def unreachable(error: DBAPIError) -> Unreachable:
         f"the job table does not answer: {first_line}",
         next_step="check DATABASE_URL and that Postgres runs: `vecfleet doctor`",
     )
+
+
+def one_statement(connection: sa.Connection, statement: sa.Executable, values: Mapping[str, Any]) -> sa.Result[Any]:
+    """Execute a statement that changes several tables.
+
+    A parameter with the name of a column would be set by each part that changes the column's table: refused.
+    """
+    columns = values.keys() & COLUMNS
+    assert not columns, f"parameters that bear the names of columns would be written to them: {sorted(columns)}"
+    return connection.execute(statement, values)
 
 
 def one(row: sa.Row[Any] | None) -> dict[str, Any] | None:

@@ -151,6 +151,13 @@ def under_way(connection: sa.Connection) -> bool:
     return bool(connection.execute(sa.select(sa.select(_E.id).where(begun).exists())).scalar_one())
 
 
+def last_certified_at(connection: sa.Connection) -> datetime | None:
+    """Return when the newest certificate was written; None if there is none."""
+    ended = sa.cast(_E.certificate["ended"].astext, sa.DateTime(timezone=True))
+    at: datetime | None = connection.execute(sa.select(sa.func.max(ended))).scalar_one()
+    return at
+
+
 def fenced(connection: sa.Connection, subjects: Collection[str]) -> set[str]:
     """Return the tenants among `subjects` that were erased and did not come back."""
     if not subjects:

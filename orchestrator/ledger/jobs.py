@@ -90,6 +90,7 @@ def insert_job(
         ],
     )
     _insert_ownership(connection, job_id, ownership)
+    change(connection, job_id, created_at=NOW)  # once it has its claims: nobody empties its namespaces from then on
     return job_id
 
 
@@ -352,10 +353,7 @@ def set_reason(connection: sa.Connection, job_id: int, reason: str | None) -> No
 
 
 def add_reason(connection: sa.Connection, job_id: int, why: str) -> None:
-    """Add a sentence behind the present reason, because next steps depend on its beginning.
-
-    Safe to repeat: the sentence is added once.
-    """
+    """Add a sentence behind the present reason, because next steps depend on its beginning. Safe to repeat."""
     before = reason_of(connection, job_id)
     if before is None or why not in before:
         set_reason(connection, job_id, f"{before}; {why}" if before else why)

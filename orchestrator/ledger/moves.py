@@ -75,22 +75,22 @@ def start_listing(connection: sa.Connection, job_id: int) -> None:
     advance(connection, job_id, MoveState.PENDING, MoveState.LISTING)
 
 
+_PARKED = (
+    sa.select(t.batch.c.id)
+    .where(t.batch.c.move_id == _M.id, t.batch.c.state == BatchState.PARKED, t.batch.c.kind.in_(COPYING))
+    .correlate(t.move)
+    .exists()
+)
+MAY_SETTLE = (_M.listed_all, _M.state.in_((MoveState.LISTING, MoveState.COPYING, MoveState.REPAIRING)))
+"""Conditions: once its last batch is settled, the move has the state `SETTLED` with the reason `SETTLED_FOR`."""
+SETTLED = sa.case((_PARKED, MoveState.PARKED), else_=MoveState.COPIED)
+SETTLED_FOR = sa.case((_PARKED, "a batch is parked"), else_=None)
+
+
 def settle_if_done(connection: sa.Connection, move_id: int) -> None:
     """Mark a move as copied once it is listed and its last batch is settled; as parked if a batch is parked."""
-    parked = (
-        sa.select(t.batch.c.id)
-        .where(t.batch.c.move_id == move_id, t.batch.c.state == BatchState.PARKED)
-        .where(t.batch.c.kind.in_(COPYING))
-        .exists()
-    )
-    connection.execute(
-        transitions.move_to(
-            sa.case((parked, MoveState.PARKED), else_=MoveState.COPIED),
-            reason=sa.case((parked, "a batch is parked"), else_=None),
-        )
-        .where(_M.id == move_id, _M.listed_all, _M.open_batches == 0)
-        .where(_M.state.in_((MoveState.LISTING, MoveState.COPYING, MoveState.REPAIRING)))
-    )
+    settled = transitions.move_to(SETTLED, reason=SETTLED_FOR)
+    connection.execute(settled.where(_M.id == move_id, _M.open_batches == 0, *MAY_SETTLE))
 
 
 _ITS = {name: sa.bindparam(f"its_{name}", type_=t.target.c[name].type) for name in ("job_id", "namespace", "creator")}

@@ -8,10 +8,11 @@ import sqlalchemy as sa
 
 from orchestrator.core.model import Lease
 from orchestrator.core.states import CLEANING, BatchKind, BatchState, MoveState
-from orchestrator.ledger import batches, checks, copies, parked, transitions
+from orchestrator.ledger import batches, checks, listings, parked, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
 from orchestrator.ledger.deletions import UNTOUCHED
+from vecfleet.stores.base import Usage
 
 _B, _M = t.batch.c, t.move.c
 # Batches whose records a person let stay behind are not copied again.
@@ -81,7 +82,7 @@ def begin_reading(connection: sa.Connection, lease: Lease, version: str | None) 
     )
 
 
-def leave_unread(connection: sa.Connection, lease: Lease) -> None:
+def leave_unread(connection: sa.Connection, lease: Lease, usage: Usage, busy_ms: int) -> None:
     """End the pass for the source that this lease lists: it is as the last pass read it. Raises LeaseLost.
 
     Its copy batches keep their records; only what their last run found changed is not counted again.
@@ -90,7 +91,7 @@ def leave_unread(connection: sa.Connection, lease: Lease) -> None:
     batches.require(connection, lease)
     counted = sa.or_(*(_B.found[name].astext != "0" for name in ("changed", "removed")))
     connection.execute(sa.update(t.batch).where(_B.move_id == lease.move_id, counted, *_COPIES).values(found=unchanged))
-    copies.add_listed(connection, lease, [], None, listed_in=0, complete=True)
+    listings.end(connection, lease, [], usage, busy_ms, listed_in=0)
 
 
 def forget_readings(connection: sa.Connection, job_id: int) -> None:

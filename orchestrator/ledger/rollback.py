@@ -21,6 +21,7 @@ LINGERS = sa.and_(_B.kind == BatchKind.DROP, sa.func.coalesce(_B.error_class, ""
 def undoing(connection: sa.Connection, job_id: int) -> Undoing:
     """Return the progress of a job that rolls back or stopped in the middle of it."""
     lingers = sa.and_(LINGERS, _B.state.in_(sorted(BATCH_OPEN)))
+    untried = sa.and_(_B.kind == BatchKind.COMPARE, _B.state == BatchState.READY, _B.first_leased_at.is_(None))
     rows = {
         row.kind: row
         for row in connection.execute(
@@ -30,6 +31,7 @@ def undoing(connection: sa.Connection, job_id: int) -> Undoing:
                 sa.func.count().filter(_B.state.not_in(sorted(BATCH_OPEN))).label("done"),
                 sa.func.count().filter(lingers).label("lingering"),
                 sa.func.max(_B.first_leased_at).filter(lingers).label("since"),
+                sa.func.max(_B.run_after).filter(untried).label("not_before"),
             )
             .where(_B.job_id == job_id, _B.kind.in_(sorted(KINDS_OF[JobState.ROLLING_BACK])))
             .where(_B.state != BatchState.SPLIT)
@@ -45,24 +47,31 @@ def undoing(connection: sa.Connection, job_id: int) -> Undoing:
     droppable: int = connection.execute(
         sa.select(sa.func.count()).where(_T.job_id == job_id, _T.created_by_us)
     ).scalar_one()
-    drop = rows.get(BatchKind.DROP)
+    drop, compare = rows.get(BatchKind.DROP), rows.get(BatchKind.COMPARE)
     return Undoing(
         compared=compared,
         undone=of(BatchKind.UNDO, compared[1]),
         dropped=of(BatchKind.DROP, droppable),
         lingering=drop.lingering if drop else 0,
         since=drop.since if drop else None,
+        not_before=compare.not_before if compare else None,
     )
 
 
 def begin_rolling_back(connection: sa.Connection, job_id: int, not_before: datetime | None) -> None:
     """Add one `compare` for every copy batch that may have written something. Deletes no record.
 
-    No batch is due before `not_before`. From that time on reads show the applications' last writes to the new side.
+    No batch is due before `not_before`. From that time on reads show the applications' last writes.
     """
     differences.forget_changed(connection, job_id)
     batches.discard(connection, _B.job_id == job_id, _B.kind.in_(ROLLING_BACK))
     _per_written_copy(connection, job_id, BatchKind.COMPARE, not_before)
+
+
+def wait_until(connection: sa.Connection, job_id: int, moment: datetime) -> None:
+    """Hold back until then what no worker has of a rollback: reads show the applications' last writes from then on."""
+    held_back = sa.and_(_B.job_id == job_id, _B.kind.in_(ROLLING_BACK), _B.state == BatchState.READY)
+    connection.execute(sa.update(t.batch).where(held_back).values(run_after=sa.func.greatest(_B.run_after, moment)))
 
 
 def add_undos(connection: sa.Connection, job_id: int) -> None:
@@ -82,9 +91,10 @@ def add_drops(connection: sa.Connection, job_id: int) -> None:
     )
 
 
-def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[int]) -> None:
+def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[int], not_before: datetime) -> None:
     """Undo a batch again that wrote after its undo, and later drop the namespaces that it may have created again.
 
+    The undo begins `not_before`: from that time on reads show what applications wrote there meanwhile.
     If the deletion of such a namespace was not answered, the undo begins once the deletion can no longer take effect.
     If an undo of the batch still waits for a worker, none is added: that undo has not looked yet.
     """
@@ -93,7 +103,11 @@ def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[i
     copy_id = lease.copy_id or lease.id
     lands_by = connection.execute(sa.select(sa.func.max(_B.lands_by)).where(drops)).scalar_one()
     waits = sa.and_(_B.copy_id == copy_id, _B.kind == BatchKind.UNDO, _B.state == BatchState.READY)
-    waiting = sa.update(t.batch).where(waits).values(lands_by=sa.func.greatest(_B.lands_by, lands_by))
+    waiting = (
+        sa.update(t.batch)
+        .where(waits)
+        .values(lands_by=sa.func.greatest(_B.lands_by, lands_by), run_after=sa.func.greatest(_B.run_after, not_before))
+    )
     if not connection.execute(waiting).rowcount:
         connection.execute(
             sa.insert(t.batch).values(
@@ -104,6 +118,7 @@ def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[i
                 seq=lease.seq,
                 size=lease.size,
                 lands_by=lands_by,
+                run_after=not_before,
             )
         )
     batches.discard(connection, drops)

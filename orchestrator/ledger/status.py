@@ -119,7 +119,7 @@ def every(
 def page(connection: sa.Connection, job_id: int, limit: int) -> list[Move]:
     """Return moves: first those that need a person, then those under way, then the others."""
     rank = sa.case(
-        (_M.state.in_((MoveState.PARKED, MoveState.MISMATCHED)), 0),
+        (sa.or_(_M.state.in_((MoveState.PARKED, MoveState.MISMATCHED)), _M.parked > 0), 0),
         (_M.state.in_((MoveState.COPYING, MoveState.REPAIRING, MoveState.CLEANING)), 1),
         (_M.state == MoveState.LISTING, 2),
         (_M.state == MoveState.COPIED, 3),
@@ -270,6 +270,13 @@ def left_alone(connection: sa.Connection, job_id: int) -> list[str]:
     """Return the source namespaces that the plan does not move."""
     names: list[str] = connection.execute(sa.select(_J.plan["left_alone"]).where(_J.id == job_id)).scalar_one()
     return names
+
+
+def unlisted(connection: sa.Connection, job_id: int) -> int:
+    """Return how many source namespaces were not listed to the end: their numbers of records are not known."""
+    query = sa.select(sa.func.count()).select_from(t.move).where(_M.job_id == job_id, ~_M.listed_all)
+    number: int = connection.execute(query).scalar_one()
+    return number
 
 
 def recorded_tests(connection: sa.Connection, job_id: int) -> dict[str, str]:

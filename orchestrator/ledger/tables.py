@@ -575,6 +575,11 @@ index_act = Table(
     _now("begun_at"),
     _when("until"),  # a wipe that goes on puts it off; after it, nothing of the wipe takes effect
     _when("ended_at"),
+    Column("told", _JSON_OR_NULL),  # of a filling that somebody waits for: the service's last words
+    _when("looked_at"),  # when they were said
+    Column("stuck", Text),  # why nobody can tell whether a filling is over; NULL where somebody can
+    _when("given_up_at"),  # by a person; certificates name the index from then on
+    Column("given_up_by", Text),
     _one_of("kind", ("wipe", "conversion", "import")),
     Index(None, "ended_at"),
 )
@@ -596,3 +601,6 @@ continuity = Table(
     Column("server", Text, nullable=False),  # the Postgres that a dispatcher approved
     _flag("synchronous"),  # commits waited for a standby at that time
 )
+
+COLUMNS = frozenset(column.name for table in metadata.tables.values() for column in table.columns)
+"""The names of all columns."""

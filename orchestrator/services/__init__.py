@@ -7,7 +7,7 @@ refusals      refuses an act that may not be done on a job now
 apply         makes a job from a reviewed plan
 conversion    has the store make a plan's target of its source
 bulk_import   has the store fill a plan's target from files in a bucket
-fillings      notes what the service fills before a job begins there
+fillings      notes what the service fills before a job begins there, and settles it
 cut_over      moves readers and the aliases that lead to them
 counts        the service's own count of each target
 exports       compares an export with its index

@@ -9,11 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from migrations.plan import Level
-from orchestrator.core.freshness import fresh_from, new_side_fresh_from
+from orchestrator.core.freshness import both_sides_fresh_from, fresh_from, new_side_fresh_from
 from orchestrator.core.hooks import Hook
 from orchestrator.core.model import Job
 from orchestrator.core.states import JOB_ENDED, CheckState, JobState, MoveState
 from orchestrator.core.two_persons import TwoPersons
+from orchestrator.core.wording import counted
 from orchestrator.ledger import audit, batches, checks, cleanup, jobs, moves, parked, passes, rollback, rollout, routes
 from orchestrator.ledger.audit import COMMENT
 from orchestrator.ledger.database import NOW, Database
@@ -50,6 +51,7 @@ def resume(database: Database, job_id: int, who: str) -> None:
         assert job.resume_to is not None
         if job.resume_to is JobState.CLEANING:
             cleanup.prove_again(connection, job_id)
+        _reads_show_before(connection, job, job.resume_to)
         jobs.advance(connection, job_id, job.state, job.resume_to)
         audit.note(connection, who, "resume", job_id)
 
@@ -103,9 +105,17 @@ def retry(database: Database, job_id: int, who: str, what: str, only: Sequence[i
                 next_step=refusals.status(job_id),
             )
         if job.state is JobState.NEEDS_ATTENTION:
-            jobs.advance(connection, job_id, job.state, _state_for_retry(connection, job))
+            goes_on = _state_for_retry(connection, job)
+            _reads_show_before(connection, job, goes_on)
+            jobs.advance(connection, job_id, job.state, goes_on)
         elif job.state is JobState.COPIED:
-            jobs.advance(connection, job_id, job.state, JobState.RUNNING, reason=f"{who} retries {count} batches")
+            jobs.advance(
+                connection,
+                job_id,
+                job.state,
+                JobState.RUNNING,
+                reason=f"{who} retries {counted(count, 'batch', 'batches')}",
+            )
         audit.note(connection, who, "retry", job_id, what=what, batches=count)
         return count
 
@@ -120,6 +130,12 @@ def _retry_batches(connection: sa.Connection, job_id: int, only: Sequence[int] |
             next_step=f"`vecfleet park list {job_id}`",
         )
     return parked.retry_batches(connection, job_id, [batch for batch in waiting if only is None or batch.id in only])
+
+
+def _reads_show_before(connection: sa.Connection, job: Job, goes_on: JobState) -> None:
+    """Let a rollback that goes on wait until reads show what was written while it stood still."""
+    if goes_on is JobState.ROLLING_BACK:
+        rollback.wait_until(connection, job.id, both_sides_fresh_from(refusals.now(connection), job.waits))
 
 
 def _state_for_retry(connection: sa.Connection, job: Job) -> JobState:
@@ -267,11 +283,14 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
     with database.begin() as connection:
         job = jobs.get(connection, job_id, lock=True)
         refusals.roll_back(connection, job)
+        back = rollout.taken_back(connection, job_id)
+        fresh = [] if back is None else [new_side_fresh_from(back.at, job.waits)]
         if job.state in JOB_ENDED:
             claim_again(connection, job)
+        if job.state in JOB_ENDED or job.resume_to is JobState.ROLLING_BACK:  # then it found what others changed
+            fresh.append(both_sides_fresh_from(refusals.now(connection), job.waits))
         jobs.change(connection, job_id, changed_records=changed)
-        back = rollout.taken_back(connection, job_id)
-        rollback.begin_rolling_back(connection, job_id, new_side_fresh_from(back.at, job.waits) if back else None)
+        rollback.begin_rolling_back(connection, job_id, max(fresh, default=None))
         jobs.advance(connection, job_id, job.state, JobState.ROLLING_BACK)
         audit.note(connection, who, "roll back", job_id, changed=changed)
 

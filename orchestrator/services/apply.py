@@ -4,8 +4,6 @@ Nothing is written before the transaction, except that an absent target index is
 commit costs nothing: the dispatcher finds the job. A dry run stops before the first write.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from migrations import reversing
@@ -17,13 +15,12 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.core.freshness import Waits
 from orchestrator.ledger import audit, index_acts, jobs, whole_indexes
 from orchestrator.services import bulk_import, conversion, fillings
+from orchestrator.services.fillings import OnWait
 from orchestrator.telemetry import tracing
 from vecfleet.connections import full_name
 from vecfleet.errors import Refused
-from vecfleet.stores.base import Backup, BulkFiles, Filling, IndexInfo
+from vecfleet.stores.base import Backup, BulkFiles, IndexInfo
 from vecfleet.stores.encoded_ids import seen
-
-OnWait = Callable[[Filling], None]
 
 # Three times the batches that the default workers hold, so that no worker waits for the dispatcher's next tick.
 DEFAULT_WINDOW = 48
@@ -125,13 +122,13 @@ def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None, on_wait: O
         # This check comes first: else a target with a live job's records would only be reported as not empty.
         jobs.require_alone(connection, plan.digest)
         jobs.require_not_done(connection, plan.digest)
-    filled_by: str | None = None
+    filled: _Filled | None = None
     if plan.policies.converted:
-        with _noting(fleet, plan, who, on_wait) as noted:
-            checked, target, filled_by = _converted(fleet, plan, who, noted)
+        with fillings.noting(fleet, plan, who, on_wait) as noted:
+            checked, target, filled = _converted(fleet, plan, who, noted)
     elif plan.policies.bulk is not None:
-        with _noting(fleet, plan, who, on_wait) as noted:
-            checked, target, filled_by = _bulk_imported(fleet, plan, plan.policies.bulk, who, noted)
+        with fillings.noting(fleet, plan, who, on_wait) as noted:
+            checked, target, filled = _bulk_imported(fleet, plan, plan.policies.bulk, who, noted)
     else:
         checked = check(fleet, plan)
         target = checked.target or _create_target(fleet, plan, checked.source)
@@ -150,35 +147,27 @@ def _apply(fleet: Fleet, plan: Plan, who: str, backup: Backup | None, on_wait: O
             traceparent=tracing.position(),
         )
         whole_indexes.require_staying(connection, plan)
-        if filled_by is not None:
-            whole_indexes.take_filled(connection, job_id, plan, filled_by)
-            index_acts.end_filling(connection, plan.target.typed)
+        if filled is not None:
+            whole_indexes.take_filled(connection, job_id, plan, filled.by)
+            if filled.ended:
+                index_acts.settle(connection, filled.noted)
         audit.note(
             connection, who, audit.APPLIED, job_id, plan=plan.digest, moves=len(plan.moves), records=plan.records
         )
     return job_id
 
 
-@contextmanager
-def _noting(fleet: Fleet, plan: Plan, who: str, on_wait: OnWait | None) -> Iterator[OnWait | None]:
-    """Have others see how far the service is, too, for as long as somebody waits for it."""
-    notes = fleet.fillings
-    if on_wait is None or notes is None:
-        yield on_wait
-        return
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """The key of the conversion or import that filled the target, what was noted of it, and whether all there ended."""
 
-    def tell(filling: Filling) -> None:
-        notes.note(plan.digest, who, filling)
-        on_wait(filling)
-
-    try:
-        yield tell
-    finally:
-        notes.forget(plan.digest)
+    by: str
+    noted: index_acts.Filling
+    ended: bool
 
 
-def _converted(fleet: Fleet, plan: Plan, who: str, on_wait: OnWait | None) -> tuple[Checked, IndexInfo, str]:
-    """Have the service convert the source, or wait for the conversion that an earlier apply began. Return its id, too.
+def _converted(fleet: Fleet, plan: Plan, who: str, on_wait: OnWait | None) -> tuple[Checked, IndexInfo, _Filled]:
+    """Have the service convert the source, or wait for the conversion that an earlier apply began.
 
     It may take hours, so the plan is checked before it and after it.
     """
@@ -186,39 +175,41 @@ def _converted(fleet: Fleet, plan: Plan, who: str, on_wait: OnWait | None) -> tu
     if begun is None:
         checked = check(fleet, plan)
         conversion.require_absent(plan, checked.target)
-        fillings.begin(fleet, plan, checked.source.host, who)
+        noted = fillings.begin(fleet, plan, checked.source.host, who)
         begun = conversion.begin(fleet, plan, checked.source, on_wait)
     else:
         with fleet.database.begin() as connection:
             whole_indexes.require_filled_anew(connection, plan, begun.id)
-        fillings.go_on(fleet, plan, who, begun.created_at)
+        noted = fillings.go_on(fleet, plan, who, begun.created_at)
     conversion.finish(fleet, plan, begun, on_wait)
     checked = check(fleet, plan)
     target = conversion.require_made(plan, checked.target)
+    fillings.require_none_erased(fleet, plan, target, noted)
     conversion.require_all_planned(fleet, plan, target)
-    return checked, target, begun.id
+    return checked, target, _Filled(begun.id, noted, fillings.has_ended(fleet.accounts, noted))
 
 
 def _bulk_imported(
     fleet: Fleet, plan: Plan, files: BulkFiles, who: str, on_wait: OnWait | None
-) -> tuple[Checked, IndexInfo, str]:
-    """Have the service import the plan's files, or wait for the import that an earlier apply began. Return its key."""
+) -> tuple[Checked, IndexInfo, _Filled]:
+    """Have the service import the plan's files, or wait for the import that an earlier apply began."""
     wait = bulk_import.require_wait(files, on_wait)
     begun = bulk_import.find(fleet, plan, files)
     if begun is not None:
         with fleet.database.begin() as connection:
             whole_indexes.require_filled_anew(connection, plan, begun.key)
-        fillings.go_on(fleet, plan, who, begun.created_at)
+        noted = fillings.go_on(fleet, plan, who, begun.created_at)
         begun = bulk_import.finish(fleet, plan, begun, wait)
     checked = check(fleet, plan)
     target = checked.target or _create_target(fleet, plan, checked.source)
     if begun is None:
         bulk_import.require_new(fleet, plan, target)
-        fillings.begin(fleet, plan, target.host, who)
+        noted = fillings.begin(fleet, plan, target.host, who)
         begun = bulk_import.run(fleet, plan, files, target, wait)
+    fillings.require_none_erased(fleet, plan, target, noted)
     if plan.create_target is not None:
         conversion.require_all_planned(fleet, plan, target)
-    return checked, target, begun.key
+    return checked, target, _Filled(begun.key, noted, fillings.has_ended(fleet.accounts, noted))
 
 
 def _waits(fleet: Fleet, plan: Plan, source: IndexInfo, target: IndexInfo) -> Waits:

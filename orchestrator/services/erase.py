@@ -119,7 +119,7 @@ class JobTableBooks:
                 "our_tables": rows,
                 "our_files": files,
                 "our_redis": in_redis,
-                "residual": [*certificate["residual"], *left],
+                "residual": [*certificate["residual"], *left, *index_acts.residual(connection)],
                 "audit_head": audit.head(connection),
             }
             erasures.certify(connection, number, erasures.asked_by(connection, number), complete)
@@ -155,8 +155,10 @@ class JobTableBooks:
         begun, began, asked_by = self.require_begun(number, tenant, told.found, who)
         with self._database.begin() as connection:
             of_jobs = anonymise.indexes(connection) | {self._settings.pinecone_index_name or DEFAULT_INDEX}
+            given_up = index_acts.given_up(connection)
             copied_ids = ownership.copied_ids(connection, tenant, {(place.index, place.name) for place in told.found})
         with erase_guards.refusing(self._database, number, who):
+            of_jobs |= fillings.reachable(accounts, given_up)
             seen = erase_guards.look(accounts, begun, tenant, told.found, of_jobs)
         places = erase_guards.tied(begun, tenant, told.found, copied_ids)
         certificate = erase_guards.attested(tenant, asked_by, began, seen, told.found, places, told.certificate)
@@ -255,7 +257,7 @@ def _anonymise(path: Path, words: Words) -> bool:
 
 
 def exporter(into: Index) -> Export:
-    """Return a function that copies a place into Parquet files before its deletion: the tenant's right to its data."""
+    """Return a function that copies a place into files before its deletion: the tenant's right to its data."""
 
     def export(index: Index, place: TenantPlace) -> int:
         wanted = (record for record in records(index, place.name) if place.whole or record.id in place.records)

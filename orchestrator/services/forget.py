@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.bootstrap import Fleet
-from orchestrator.ledger import anonymise
+from orchestrator.ledger import anonymise, index_acts
 from orchestrator.services import fillings
 from orchestrator.services.erase import JobTableBooks, exporter
 from vecfleet.errors import BadInput, NotFound, Refused
@@ -18,13 +18,15 @@ from vecfleet.tenancy.options import DEFAULT_INDEX
 class Reach:
     """The places that an erasure looks into, and the exports that it leaves to the tenants whose they are.
 
-    `known`: the names of all indexes that were known; None where a person named those to look into.
+    `known`: the names of all indexes that were known; None where a person named those to look into. `given_up`: what
+    the service may fill and nobody can know of; a certificate names them, looked into or not.
     """
 
     indexes: Sequence[Index]
     exports: Sequence[Index]
     kept: Sequence[str]
     known: frozenset[str] | None
+    given_up: Sequence[str] = ()
 
 
 def reach(parts: Fleet, named: Sequence[str] | None = None) -> Reach:
@@ -34,14 +36,16 @@ def reach(parts: Fleet, named: Sequence[str] | None = None) -> Reach:
     exports = [parts.folders.open(info) for info in parts.folders.indexes() if info.name not in handed_out]
     known = None if named else _known(parts)
     indexes = [parts.accounts.open(name) for name in (named or sorted(known or ()))]
-    return Reach(indexes, exports, sorted(handed_out), known)
+    with parts.database.begin() as connection:
+        given_up = [filling.index for filling in index_acts.given_up(connection)]
+    return Reach(indexes, exports, sorted(handed_out), known, given_up)
 
 
 def _known(parts: Fleet) -> frozenset[str]:
     with parts.database.begin() as connection:
-        of_jobs = anonymise.indexes(connection)
+        of_jobs, given_up = anonymise.indexes(connection), index_acts.given_up(connection)
     default = parts.settings.pinecone_index_name or DEFAULT_INDEX
-    known = _existing(parts, of_jobs | {default})
+    known = _existing(parts, of_jobs | {default}) | fillings.reachable(parts.accounts, given_up)
     if not known:
         raise NotFound(f"there is no index {default!r}", next_step="name it: --index NAME")
     return frozenset(known)

@@ -7,13 +7,15 @@ import sqlalchemy as sa
 
 from orchestrator.core.model import Target
 from orchestrator.core.reading import Reading, Since
-from orchestrator.core.states import JOB_ENDED, CheckState
+from orchestrator.core.states import JOB_ENDED, CheckState, JobState
 from orchestrator.core.wording import being, counted
 from orchestrator.ledger import parked
 
 SHOWN = 50
 """Issues of one kind that are shown: enough to see what is wrong. The counts stay exact."""
 _FEW_PARKED = 10
+ENDED_BY_A_PERSON = frozenset({JobState.CANCELLING, JobState.CANCELLED, JobState.FINISHED})
+"""States whose reason says who ended the job, and no more: that is no issue."""
 
 
 def issues_of(
@@ -23,6 +25,7 @@ def issues_of(
     unread: str | None,
     since: Since,
     *,
+    unlisted: int,
     asked: bool,
     cut: int | None,
     names_ids: bool,
@@ -31,16 +34,19 @@ def issues_of(
     totals = reading.totals
     if reading.job.state not in JOB_ENDED:
         yield f"the job {being(reading.job.state)}: this report is not final"
-    if reading.job.reason:
+    if reading.job.reason and reading.job.state not in ENDED_BY_A_PERSON:
         yield reading.job.reason
     if reading.job.policies.embedding is not None and not asked:
         yield "the quality of the new vectors is not judged: no question was asked"
     if cut:
         yield f"{counted(cut, 'text was', 'texts were')} longer than the model takes, and cut"
+    if unlisted:
+        sources = counted(unlisted, "namespace was", "namespaces were")
+        yield f"{sources} not listed to the end: how many records are there is not known, and those are not copied"
     if unread:
         yield f"the target index could not be read: {unread}"
     if totals.listed != totals.settled:
-        yield f"{totals.listed:,} records listed but {totals.settled:,} accounted for"
+        yield f"{counted(totals.listed, 'record', 'records')} listed but {totals.settled:,} accounted for"
     if totals.gone and not reading.job.policies.quiet_passes:
         yield f"{counted(totals.gone, 'record was', 'records were')} gone from the source before the copy"
     differing = [target for target in targets if target.check_state == CheckState.MISMATCHED]

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from orchestrator.core.freshness import both_sides_fresh_from
 from orchestrator.core.model import Lease
 from orchestrator.core.states import JobState
 from orchestrator.core.wording import counted
 from orchestrator.ledger import audit, batches, jobs, moves, rollback
 from orchestrator.ledger.database import Database
+from orchestrator.services import refusals
 from orchestrator.services.acts import claim_again
 from vecfleet.errors import Refused
 
@@ -69,7 +71,8 @@ def _take_back(database: Database, lease: Lease, target_ids: Sequence[int]) -> N
                 code="job-purged",
                 next_step=f"look at what is there: vecfleet audit {job.plan.target.typed}",
             )
-        rollback.take_back(connection, lease, target_ids)
+        not_before = both_sides_fresh_from(refusals.now(connection), job.waits)
+        rollback.take_back(connection, lease, target_ids, not_before)
         if job.state is JobState.ROLLED_BACK:
             claim_again(connection, job)
             jobs.advance(connection, job.id, job.state, JobState.ROLLING_BACK, reason="a late write is taken back")

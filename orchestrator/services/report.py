@@ -76,13 +76,14 @@ class Deletions:
 class Report:
     """One job, summed up.
 
-    `after`: present content of the target index; None if it could not be read. `ours`: number of its namespaces that
-    the job created. `seconds`: time in which some batch was at work, without the waits for people. `cut`: texts that
-    were longer than the model takes; None where no batch is left to tell.
+    `vectors_before`: None while a source is not listed to the end. `after`: present content of the target index; None
+    if it could not be read. `ours`: number of its namespaces that the job created. `seconds`: time in which some batch
+    was at work, without the waits for people. `cut`: texts that were longer than the model takes; None where no batch
+    is left to tell.
     """
 
     reading: Reading
-    vectors_before: int
+    vectors_before: int | None
     namespaces_before: int
     after: Holding | None
     ours: int
@@ -119,6 +120,7 @@ def build(
     with database.begin() as connection:
         reading = status.reading(connection, job_id, namespaces=0)
         totals, kept = reading.totals, status.left_alone(connection, job_id)
+        unlisted = status.unlisted(connection, job_id)
         still_there = now if reading.job.source == reading.job.target else {}
         targets = moves.targets_of_job(connection, job_id)
         spent = status.spent(connection, job_id)
@@ -129,7 +131,7 @@ def build(
         asked_for = deletions.of_job(connection, job_id)
         return Report(
             reading=reading,
-            vectors_before=totals.listed + sum(still_there.get(name, 0) for name in kept),
+            vectors_before=None if unlisted else totals.listed + sum(still_there.get(name, 0) for name in kept),
             namespaces_before=sum(totals.namespaces.values()) + len(kept),
             after=None if unread else holding(now),
             ours=sum(_is_there(target, reading.job) and target.namespace in now for target in targets),
@@ -150,6 +152,7 @@ def build(
                     targets,
                     unread,
                     since,
+                    unlisted=unlisted,
                     asked=asked is not None,
                     cut=cut,
                     names_ids=names_ids,
@@ -172,9 +175,10 @@ def query_test(asked: Summary, policies: Policies, targets: Sequence[Target]) ->
         passed = all(target.check_state in CHECK_PASSED for target in targets)
         return f"{'PASSED' if passed else 'FAILED'}: {took}; {quality(asked)}"
     if asked.overlap_worst is None:
-        return f"NOT VERIFIED: of {asked.asked:,} queries none could be compared ({took})"
+        return f"NOT VERIFIED: of {counted(asked.asked, 'query', 'queries')} none could be compared ({took})"
     result = "PASSED" if asked.overlap_worst >= policies.query_overlap else "FAILED"
-    alike = f"{asked.compared:,} queries agree to {asked.overlap_worst:.0%} at worst, scores to {asked.drift_worst:.2g}"
+    agreeing = counted(asked.compared, "query agrees", "queries agree")
+    alike = f"{agreeing} to {asked.overlap_worst:.0%} at worst, scores to {asked.drift_worst:.2g}"
     return f"{result}: {took}; {alike}"
 
 

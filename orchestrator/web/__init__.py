@@ -4,8 +4,9 @@ app            the application: `/` for operators, `/api/v1` for programs, `/del
 operator       the operator's page: every job live, and the forms that steer it
 doors          routes whose refusals are pages, forms within limits, and who may act
 acting         what each form does
+offering       the acts on offer for a job: what `next:` names, then what its state allows
 looking        one look at the job table, shared by all viewers
-views          what the page shows of a job: words, marks, and what may be done
+views          what the page shows of a job: words, marks, charts
 searching      the list of jobs: searched, filtered, sorted
 batch_history  one batch: its work, and what the logs here say of it
 plans          the plan files, and the start of a job from one

@@ -1,7 +1,8 @@
 """Acts that a person may do on the page. Each is one of the command line's, and its guard has the last word."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
@@ -15,6 +16,7 @@ from orchestrator.services import acts, cut_over, left_behind, refusals
 from orchestrator.services.left_behind import MuchLeftBehind
 from vecfleet.errors import BadInput, Refused
 
+_LEVER = re.compile(r"([a-z]+) ([0-9]{1,12})(?: (.+))?", re.DOTALL)
 _LARGEST, _DIGITS = 2**63 - 1, 19  # the job table counts in 8 bytes
 
 
@@ -40,7 +42,7 @@ class Form:
 class Confirmation:
     """An act's effect, and the word to type before it; no word where a yes is enough.
 
-    `objections` are the guard's; with any of them, the act cannot be done now.
+    `objections` are the guard's; with any of them, the act cannot be done now, and `next_step` says what can.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Confirmation:
     """A box to tick: its name, its value, what it means."""
     hidden: Mapping[str, str] = field(default_factory=dict)
     """Fields of the form that asked for this, sent again with the word typed."""
+    next_step: str | None = None
 
 
 _ROWS = 200
@@ -62,6 +65,13 @@ _ROWS = 200
 
 def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -> Confirmation:
     """Build the question before one of the CONFIRMED acts."""
+    question, refusal = _question(connection, job, name, moves), _refusal(connection, job, name)
+    if refusal is None:
+        return question
+    return replace(question, objections=_objections(refusal), next_step=refusal.next_step)
+
+
+def _question(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -> Confirmation:
     written = sum(move.written for move in moves)
     match name:
         case "cleanup":
@@ -75,8 +85,7 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
                 len(rows) - len(rows[:_ROWS]),
                 job.plan.source.typed,
                 "Delete them",
-                against(connection, job, name),
-                ("by_ids", "yes", "Delete record by record, even where a whole namespace could go"),
+                option=("by_ids", "yes", "Delete record by record, even where a whole namespace could go"),
             )
         case "finish":
             return Confirmation(
@@ -88,7 +97,6 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
                 0,
                 None,
                 "Finish the job",
-                against(connection, job, name),
             )
         case "rollback":
             targets = moving.targets_of_job(connection, job.id)
@@ -102,8 +110,11 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
                 0,
                 job.plan.target.typed,
                 "Remove them",
-                against(connection, job, name),
-                ("changed", "keep", "Records that changed since they were written stay; without this, they stop it"),
+                option=(
+                    "changed",
+                    "keep",
+                    "Records that changed since they were written stay; without this, they stop it",
+                ),
             )
         case _:
             return Confirmation(
@@ -114,7 +125,6 @@ def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -
                 0,
                 None,
                 "Cancel the job",
-                against(connection, job, name),
             )
 
 
@@ -144,16 +154,27 @@ def against(
     `percent` is the share of readers that a cut-over is for. At a `glance` no namespace is read, so there may be more
     objections.
     """
+    refusal = _refusal(connection, job, name, percent, glance=glance)
+    return _objections(refusal) if refusal is not None else ()
+
+
+def _objections(refusal: Refused) -> tuple[str, ...]:
+    return refusal.objections or (refusal.message,)
+
+
+def _refusal(
+    connection: sa.Connection, job: Job, name: str, percent: int | None = None, *, glance: bool = False
+) -> Refused | None:
     try:
         if glance and name in _AT_A_GLANCE:
             _AT_A_GLANCE[name](connection, job)
         elif percent is not None:
             refusals.cut_over(connection, job, percent)
-        else:
+        elif name in _GUARDS:
             _GUARDS[name](connection, job)
     except Refused as refusal:
-        return refusal.objections or (refusal.message,)
-    return ()
+        return refusal
+    return None
 
 
 _GUARDS: Mapping[str, Callable[[sa.Connection, Job], None]] = {
@@ -162,6 +183,7 @@ _GUARDS: Mapping[str, Callable[[sa.Connection, Job], None]] = {
     "retry": refusals.retry,
     "undo": refusals.undo_left_behind,
     "verify": refusals.verify,
+    "pass": refusals.another_pass,
     "reverse": refusals.reverse,
     "cleanup": refusals.clean_up,
     "rollback": refusals.roll_back,
@@ -248,6 +270,21 @@ def _verify(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     return f"{counted(acts.verify(parts.database, job_id, who), 'target is', 'targets are')} checked again."
 
 
+def _another_pass(parts: Fleet, job_id: int, who: str, form: Form) -> str:
+    number = acts.another_pass(parts.database, job_id, who)
+    return f"Pass {number} begins: the sources are read again, then the targets are verified again."
+
+
+def _set(parts: Fleet, job_id: int, who: str, form: Form) -> str:
+    """Set a lever as a command of `next:` says: `missing 4 TARGET`."""
+    wish = _LEVER.fullmatch(form.one("lever"))
+    if wish is None:
+        raise BadInput("this names no lever and its value", next_step="load the page again, and try once more")
+    lever, value, target = wish.groups()
+    acts.set_lever(parts.database, job_id, who, lever, float(value), target)
+    return f"{lever}{f' at {target}' if target else ''} is now {value}."
+
+
 def _cut_over(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     sides = _sides(cut_over.cut_over(parts, job_id, who, form.number("percent")))
     with parts.database.begin() as connection:
@@ -294,6 +331,8 @@ ACTS: Mapping[str, Callable[[Fleet, int, str, Form], str]] = {
     "undo": _undo,
     "comment": _comment,
     "verify": _verify,
+    "pass": _another_pass,
+    "set": _set,
     "cutover": _cut_over,
     "reverse": _reverse,
     "cleanup": _clean_up,

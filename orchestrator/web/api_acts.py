@@ -11,7 +11,7 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import erasures
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.request_keys import KeyedRequest
-from orchestrator.services import acts, cut_over, forget, keyed_acts, left_behind
+from orchestrator.services import acts, cut_over, fillings, forget, keyed_acts, left_behind
 from orchestrator.services import apply as applying
 from orchestrator.services.left_behind import MuchLeftBehind
 from orchestrator.web import plans
@@ -211,6 +211,11 @@ def add_approving(router: APIRouter, parts: Fleet, tokens: TokenFile) -> None:
             cut_over.roll_back(parts, job, who, body.changed)
 
         return by.once(database, begin, body)
+
+    @router.post("/fillings/give-up")
+    def give_up(body: models.GiveUp, by: By) -> Act:
+        """Give up a filling of which nobody can know whether it is over: certificates name its index from then on."""
+        return by.once(database, lambda who: fillings.give_up(parts, body.index, who), body)
 
 
 def _leave_behind(parts: Fleet, job: int, who: str, body: models.LeaveBehind) -> None:

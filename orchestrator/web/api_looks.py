@@ -1,4 +1,4 @@
-"""Routes of the fleet's HTTP API that change nothing: jobs, plans, reports, erasures.
+"""Routes of the fleet's HTTP API that change nothing: jobs, plans, reports, erasures, fillings.
 
 A dry run reads the sources as an `apply` does, for read units of the account: it is for who may apply.
 """
@@ -10,9 +10,10 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from migrations.estimating import Prices
 from orchestrator.bootstrap import Fleet
-from orchestrator.core.progress import progress, rests
+from orchestrator.core.progress import progress
 from orchestrator.core.reading import summary
-from orchestrator.ledger import audit, deletions, erasures, jobs, parked, status
+from orchestrator.core.waiting import rests
+from orchestrator.ledger import audit, deletions, erasures, index_acts, jobs, parked, status
 from orchestrator.services import apply as applying
 from orchestrator.services import report as reports
 from orchestrator.web import plans
@@ -36,6 +37,12 @@ def add(router: APIRouter, parts: Fleet, sampler: Sampler, tokens: TokenFile) ->
         """Return an erasure's certificate, once everything of the tenant is gone."""
         with parts.database.begin() as connection:
             return Erasure(erasure=number, certificate=erasures.certificate_of(connection, number))
+
+    @router.get("/fillings")
+    def list_fillings() -> dict[str, Any]:
+        """List what the service fills before a job begins there, given up or not; asks the service nothing."""
+        with parts.database.begin() as connection:
+            return {"fillings": [filling.to_json() for filling in index_acts.fillings(connection)]}
 
 
 def _names_ids(tokens: TokenFile) -> Callable[[Request], Coroutine[Any, Any, bool]]:

@@ -71,30 +71,27 @@ def create(parts: Fleet, *, behind_proxy: bool = False) -> FastAPI:
     unknown = failures.apart()
     # Tenants and applications wait in threads of their own, which the page does not need.
     audit, threads = TenantAuditLogger(settings.vecfleet_home / AUDIT), anyio.CapacityLimiter(THREADS)
-    app.include_router(
-        delphi_router(
-            client,
-            tokens=known,
-            rate=RateLimit(settings.api_requests_per_second, max(1, int(2 * settings.api_requests_per_second))),
-            audit=audit,
-            on_erasure=monitor.record_erasure,
-            body_bytes=settings.api_body_bytes,
-            threads=threads,
-            failures=unknown,
-        )
+    delphi = delphi_router(
+        client,
+        tokens=known,
+        rate=RateLimit(settings.api_requests_per_second, max(1, int(2 * settings.api_requests_per_second))),
+        audit=audit,
+        on_erasure=monitor.record_erasure,
+        body_bytes=settings.api_body_bytes,
+        threads=threads,
+        failures=unknown,
     )
-    for applications in routers(parts, known, books, audit, threads, unknown):
-        app.include_router(applications)
-    for for_programs in api.routers(parts, known, audit, unknown, sampler):
-        app.include_router(for_programs)
-    app.include_router(_for_monitoring(registry))
-    app.include_router(_described(app))
+    for_applications = routers(parts, known, books, audit, threads, unknown)
+    for_programs = api.routers(parts, known, audit, unknown, sampler)
+    for router in (delphi, *for_applications, *for_programs, _for_monitoring(registry), _described(app)):
+        app.router.routes += router.routes  # `include_router` would build each route a second time
     app.mount("/static", _Static(directory=pages.HERE / "static"))
-    looker = Looker(parts.database, sampler, settings.freshness_wait_seconds, parts.fillings)
+    looker = Looker(parts.database, sampler, settings.freshness_wait_seconds)
     sessions = Sessions(known, settings.vecfleet_home / _SESSIONS, secure=behind_proxy)
     feed = Feed(lambda job_id: pages.draw(looker.look(job_id)))
     lists = Feed(lambda _: (looker.jobs(), looker.fillings()))
-    app.include_router(operator.router(Operators(parts, sessions, looker, feed, lists, failures, monitor.most_queried)))
+    page = Operators(parts, sessions, looker, feed, lists, failures, monitor.most_queried)
+    app.router.routes += operator.router(page).routes
     app.add_exception_handler(404, _not_found)
     return app
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.core.progress import progress
 from orchestrator.core.reading import JobRow, Reading, Totals
-from orchestrator.fillings import Fillings, Told
-from orchestrator.ledger import audit, dashboards, jobs, parked, rollout, status
+from orchestrator.ledger import audit, dashboards, index_acts, jobs, parked, rollout, status
 from orchestrator.ledger.dashboards import Throughput
 from orchestrator.ledger.database import Database
+from orchestrator.ledger.index_acts import Filling
 from orchestrator.web.acting import against
+from orchestrator.web.offering import Action, actions
 from orchestrator.web.sampling import Sampler
-from orchestrator.web.views import SHOWN, Action, JobView, actions, shadow
+from orchestrator.web.views import SHOWN, JobView, shadow
 
 _TOLD = 30  # rows in the table of the most telling namespaces
 _ACTS, _COMMENTS = 8, 3
@@ -37,7 +38,6 @@ class _Memory:
     next_chart_at: float = 0.0
     actions: tuple[Action, ...] = ()
     against_retry: tuple[str, ...] = ()
-    against_undo: tuple[str, ...] = ()
     actions_of: tuple[object, ...] = ()
     next_guards_at: float = 0.0
 
@@ -45,11 +45,8 @@ class _Memory:
 class Looker:
     """Looks at jobs. Shared by threads."""
 
-    def __init__(
-        self, database: Database, sampler: Sampler, freshness_wait_s: float, notes: Fillings | None = None
-    ) -> None:
+    def __init__(self, database: Database, sampler: Sampler, freshness_wait_s: float) -> None:
         self._database, self._sampler, self._freshness_wait_s = database, sampler, freshness_wait_s
-        self._notes = notes
         self._lock = threading.Lock()
         self._memories: dict[int, _Memory] = {}
 
@@ -58,9 +55,10 @@ class Looker:
         with self._database.begin() as connection:
             return status.every(connection)
 
-    def fillings(self) -> list[Told]:
-        """Return what the service converts or imports for jobs to come."""
-        return self._notes.every() if self._notes is not None else []
+    def fillings(self) -> list[Filling]:
+        """Return what the service converts or imports for jobs to come. Raises Unreachable."""
+        with self._database.begin() as connection:
+            return index_acts.shown(connection)
 
     def look(self, job_id: int) -> JobView:
         """Return one job as it is right now. Raises NotFound, Unreachable."""
@@ -76,7 +74,7 @@ class Looker:
         with self._lock:
             memory = self._memories.setdefault(job_id, _Memory())
             earlier = _earlier(memory.readings, reading)
-        self._ask_guards(memory, reading, glance=len(cells) > _GUARDS_READ)
+        self._ask_guards(memory, reading, decided, glance=len(cells) > _GUARDS_READ)
         return JobView(
             progress=progress(
                 reading,
@@ -94,24 +92,24 @@ class Looker:
             samples=tuple(self._sampler.of_job(job_id)),
             actions=memory.actions,
             against_retry=memory.against_retry,
-            against_undo=memory.against_undo,
             decided=decided,
         )
 
-    def _ask_guards(self, memory: _Memory, reading: Reading, *, glance: bool) -> None:
+    def _ask_guards(self, memory: _Memory, reading: Reading, decided: int, *, glance: bool) -> None:
         """Ask the guard of each act that the page offers: again when the job changed, and from time to time."""
-        job = reading.job
-        key = (job.state, job.resume_to, job.cut_over_percent, reading.undecided, reading.parked_batches)
+        job, offered = reading.job, tuple(actions(reading, decided))
+        key = (job.state, job.resume_to, offered)
         began = time.monotonic()
         if key != memory.actions_of or began >= memory.next_guards_at:
             with self._database.begin() as connection:
                 stored_job = jobs.get(connection, job.id)
-                memory.actions = tuple(
+                asked = [
                     replace(action, against=against(connection, stored_job, action.name, action.percent, glance=glance))
-                    for action in actions(job.state, job.cut_over_percent)
-                )
+                    for action in offered
+                ]
                 memory.against_retry = against(connection, stored_job, "retry")
-                memory.against_undo = against(connection, stored_job, "undo")
+            # A decision that is final is shown as what stays behind, and not as a button.
+            memory.actions = tuple(action for action in asked if action.name != "undo" or not action.against)
             memory.actions_of = key
             memory.next_guards_at = began + max(_GUARDS_EVERY_S, (time.monotonic() - began) * _REST_PER_GUARDS)
 

@@ -14,8 +14,8 @@ from migrations.estimating import Prices
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.reading import JobRow, Totals
 from orchestrator.core.states import MoveState
-from orchestrator.fillings import Told
 from orchestrator.ledger import audit, dashboards, deletions, jobs, moves
+from orchestrator.ledger.index_acts import Filling
 from orchestrator.services import report as reports
 from orchestrator.services.left_behind import MuchLeftBehind
 from orchestrator.web import batch_history, fleet_health, pages, plans
@@ -45,7 +45,7 @@ class Operators:
     sessions: Sessions
     looker: Looker
     feed: Feed[pages.Shown]
-    lists: Feed[tuple[list[Row], list[Told]]]
+    lists: Feed[tuple[list[Row], list[Filling]]]
     failures: Failures
     most_queried: Callable[[], list[tuple[str, int]]]
 

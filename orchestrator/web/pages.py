@@ -34,8 +34,8 @@ HEADERS = {
 }
 # The parts of a job's page that are sent again when they change; each is a template and the id of an element.
 PARTS = (
-    *("state", "waits", "comments", "actions", "figures", "legend", "failed"),
-    *("clients", "parked", "evidence", "namespaces", "steps", "audit"),
+    *("state", "waits", "comments", "actions", "figures", "legend", "failed", "parked"),
+    *("batches", "records", "clients", "evidence", "namespaces", "steps", "audit"),
 )
 
 _templates = Environment(
@@ -51,6 +51,28 @@ def _moment(moment: datetime | None) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else "—"
 
 
+_TOLD = 3  # values of a list
+
+
+def _told(value: Any) -> str:
+    """Return a value of a plan or of an act as people read it: no list or dictionary shows as Python writes it."""
+    match value:
+        case None:
+            return "—"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:g}"
+        case Mapping():
+            return " · ".join(f"{views.spoken(key)} {_told(each)}" for key, each in value.items() if each is not None)
+        case list() | tuple():
+            more = f", … and {len(value) - _TOLD:,} more" if len(value) > _TOLD + 1 else ""
+            shown = value[:_TOLD] if more else value
+            return ", ".join(_told(each) for each in shown) + more or "none"
+        case _:
+            return str(value)
+
+
 def _coded(text: str) -> Markup:
     """Mark the text between backticks in our sentences as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
@@ -60,7 +82,7 @@ def _job_mark(state: str, left_behind: int = 0) -> tuple[str, str]:
     return views.job_mark(JobState(state), left_behind)
 
 
-_templates.filters |= {"spoken": views.spoken, "moment": _moment, "duration": duration, "coded": _coded}
+_templates.filters |= {"spoken": views.spoken, "moment": _moment, "duration": duration, "coded": _coded, "told": _told}
 _templates.filters |= {
     "left_behind": with_left_behind,
     "verdict": views.verdict,

@@ -9,12 +9,13 @@ from orchestrator.core.guards import ENOUGH, Step, complaints
 from orchestrator.core.model import Move
 from orchestrator.core.progress import NamespaceView, Progress
 from orchestrator.core.reading import ParkedGroup
-from orchestrator.core.states import JOB_EDGES, JOB_ENDED, JOB_WORKING, JobState, MoveState
+from orchestrator.core.states import JOB_WORKING, JobState, MoveState
 from orchestrator.core.wording import with_left_behind
 from orchestrator.ledger.audit import Act
 from orchestrator.ledger.dashboards import Cell, Throughput
 from orchestrator.ledger.parked import Parked, ParkedBatch
 from orchestrator.web.charts import Chart, path, scale
+from orchestrator.web.offering import Action
 from orchestrator.web.sampling import EVERY_S, Sample
 from vecfleet.errors import Objection
 
@@ -61,6 +62,7 @@ VERDICTS: dict[MoveState, str] = {
     _M.REPAIRING: "differs",
 }
 _FILLING = frozenset({_M.LISTING, _M.COPYING, _M.REPAIRING, _M.CLEANING})
+_IN_TROUBLE = frozenset({_M.PARKED, _M.MISMATCHED})
 _LETTERS = {str(state): letter for state, letter in CELL_LETTERS.items()}
 _LETTERS_FILLING = frozenset(_LETTERS[state] for state in _FILLING)
 SHOWN = 100  # rows of a list on the job's page; the counts beside it stay exact
@@ -93,49 +95,6 @@ def cell_class(cell: Cell) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
-    """A button. `asks`: a page in between says what will happen and wants a word typed, or a yes.
-
-    `against`: the guard's objections right now; with any of them, the button is shown and does nothing.
-    """
-
-    name: str
-    label: str
-    asks: bool = False
-    percent: int | None = None
-    against: tuple[str, ...] = ()
-
-
-CUT_OVER_STEPS = (5, 25, 50, 100)
-
-
-def actions(state: JobState, cut_over_percent: int) -> list[Action]:
-    """Return the acts to offer for a job in this state. Each act's guard says whether it may be done right now."""
-    edges = JOB_EDGES[state]
-    offered: list[Action] = []
-    if _J.PAUSING in edges:
-        offered.append(Action("pause", "Pause"))
-    if state in (_J.PAUSING, _J.PAUSED):
-        offered.append(Action("resume", "Resume"))
-    if state in (_J.COPIED, _J.VERIFIED, _J.NEEDS_ATTENTION, _J.CUT_OVER):
-        offered.append(Action("verify", "Verify again"))
-    if state is _J.VERIFIED:
-        steps = [step for step in CUT_OVER_STEPS if step > cut_over_percent]
-        offered += [Action("cutover", f"Cut over {step} %", percent=step) for step in steps]
-    if cut_over_percent and state not in JOB_ENDED:
-        offered.append(Action("reverse", "Reverse the cut-over"))
-    if state in (_J.VERIFIED, _J.CUT_OVER, _J.NEEDS_ATTENTION):
-        offered.append(Action("cleanup", "Clean up…", asks=True))
-    if state in (_J.VERIFIED, _J.CUT_OVER):
-        offered.append(Action("finish", "Finish…", asks=True))
-    if _J.ROLLING_BACK in edges and state not in (_J.PAUSING, _J.PAUSED, _J.ROLLED_BACK):
-        offered.append(Action("rollback", "Roll back…", asks=True))
-    if _J.CANCELLING in edges:
-        offered.append(Action("cancel", "Cancel…", asks=True))
-    return offered
-
-
-@dataclass(frozen=True, slots=True)
 class Shadow:
     """Results of the shadow reads at the present step of a roll-out."""
 
@@ -163,7 +122,6 @@ class JobView:
     samples: tuple[Sample, ...]
     actions: tuple[Action, ...]
     against_retry: tuple[str, ...]
-    against_undo: tuple[str, ...]
     decided: int  # parked records that a person left behind
 
     @property
@@ -231,6 +189,16 @@ class JobView:
     def density(self) -> str:
         """Return a size of cell at which all cells fit one screen."""
         return "few" if len(self.cells) <= 200 else "some" if len(self.cells) <= 2_000 else "many"
+
+    @property
+    def namespaces_title(self) -> str:
+        """Say which namespaces stand first in the table, if any stand there for a reason."""
+        shown = self.progress.namespaces
+        if any(view.state in _IN_TROUBLE or view.parked for view in shown):
+            return "Those in trouble first"
+        if any(view.state in _FILLING for view in shown):
+            return "Those under way first"
+        return "One by one"
 
     @property
     def charts(self) -> list[Chart]:

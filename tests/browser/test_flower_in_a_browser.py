@@ -53,9 +53,13 @@ def test_a_failed_batch_is_found_in_flower_understood_and_run_again_in_three_cli
     page.goto(f"{flower}/tasks")
     # Then it stands out: its state, which it is, and what happened, without a click
     row = page.locator("#tasks-table tbody tr", has_text="FAILURE")
-    row.filter(has_text="bruno").filter(has_text="batch 1 of 1").filter(has_text="parked; `vecfleet retry").wait_for()
+    row.filter(has_text="bruno").filter(has_text="batch 1 of 1").filter(has_text="parked: `vecfleet retry").wait_for()
+    # And its link is on the screen without scrolling
+    link = row.locator(f"a[href*='b{failed['id']}.']")
+    box, screen = link.bounding_box(), page.viewport_size
+    assert box and screen and box["x"] < screen["width"]
     # When it is clicked, then its link to the page, then Retry
-    row.locator(f"a[href*='b{failed['id']}.']").click()
+    link.click()
     page.get_by_role("link", name=f"batch {failed['id']} of job {job_id}: why, and Retry").click()
     page.get_by_text("the target is locked").wait_for()
     page.get_by_role("button", name="Retry this batch").click()

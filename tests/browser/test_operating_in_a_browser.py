@@ -113,11 +113,11 @@ def test_a_failed_batch_and_a_parked_record_are_found_and_settled_on_the_page(
     # When an operator retries the batch once its cause is gone
     page = desk.sit_down(dark=True)
     page.goto(f"{desk.address}/jobs/{job_id}")
-    expect(page, "failed", "Conflict")
+    expect(page, "batches", "Conflict")
     desk.assert_usable(page)
     desk.photograph(page, "needs-attention-dark")
     world.emulator.no_faults()
-    page.get_by_role("button", name="Retry it").click()
+    page.get_by_role("button", name="Retry the failed batch").click()
     page.get_by_text("1 batch was released to run again.").wait_for()
     # Then it goes, on the viewer's page too; and the record still waits for a decision
     viewer.locator("#part-failed", has_not_text="locked").wait_for(state="attached")
@@ -127,7 +127,7 @@ def test_a_failed_batch_and_a_parked_record_are_found_and_settled_on_the_page(
     page.get_by_role("button", name="Leave behind record huge").click()
     page.get_by_text("1 record stays behind").wait_for()
     expect(page, "state", "verified, 1 left behind")
-    expect(viewer, "parked", "stays behind, says ana")
+    expect(viewer, "records", "stays behind, says ana")
     world.assert_accounts(job_id)
 
 
@@ -152,7 +152,10 @@ def test_a_failed_job_fits_a_phone_with_its_error_and_the_way_out(open_world: Op
         desk.assert_usable(page)
     page.goto(f"{desk.address}/jobs/{job_id}")
     expect(page, "failed", "the target is locked")
-    for seen in (page.get_by_role("button", name="Retry it"), page.locator("#part-failed .groups p").first):
+    for seen in (
+        page.get_by_role("button", name="Retry the failed batch"),
+        page.locator("#part-failed .groups p").first,
+    ):
         box = None
         while box is None:  # the page draws a part anew when it changes
             seen.wait_for()

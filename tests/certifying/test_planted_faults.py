@@ -1,59 +1,21 @@
 """`certify` names each way in which a service is other than the emulator, and finds nothing where it is not."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
-from migrations.certifying import freshness, listing, miniature
-from migrations.certifying.asking import QUESTIONS, USUAL, Answered, ask_all
+from emulator.contested import VALUES
+from migrations.certifying import converting, freshness, listing, miniature
+from migrations.certifying.asking import QUESTIONS, USUAL
 from migrations.certifying.metering import Meter
-from migrations.certifying.question import Question
-from migrations.certifying.runs import Run, Runs
+from migrations.certifying.runs import Runs
 from migrations.estimating import Prices
+from tests.certifying.asked import BUDGET, asked, differing, store_at, unanswered
 from tests.certifying.faults import PLANTED, Planted
 from tests.certifying.misbehaving import Misbehaving
-from vecfleet.settings import Settings
-from vecfleet.stores.pinecone import PineconeStore
 
-BUDGET = 0.5
-# A service that shows a write at once shows it at the first look; no look after this one would be another.
-FRESHNESS_S = 0.2
 LAG_MS, PATIENCE_S = 60, 60.0
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path)
-
-
-def store_at(address: str, freshness_s: float = FRESHNESS_S) -> PineconeStore:
-    key = SecretStr("a key")
-    return PineconeStore(
-        Settings(pinecone_api_key=key, pinecone_controller_host=address, freshness_wait_seconds=freshness_s)
-    )
-
-
-def asked(
-    address: str,
-    runs: Runs,
-    questions: Sequence[Question] = QUESTIONS,
-    meter: Meter | None = None,
-    freshness_s: float = FRESHNESS_S,
-) -> list[Answered]:
-    store = store_at(address, freshness_s)
-    meter = meter or Meter(Prices(), BUDGET)
-    return ask_all(store, Run.new(store, "certify"), runs, meter, lambda _: None, questions)
-
-
-def differing(answers: Sequence[Answered]) -> dict[str, str | None]:
-    return {answered.question.id: answered.answer for answered in answers if answered.differs}
-
-
-def unanswered(answers: Sequence[Answered]) -> dict[str, str | None]:
-    return {answered.question.id: answered.why for answered in answers if answered.answer is None}
 
 
 def test_a_service_that_is_as_the_emulator_differs_in_nothing_and_costs_what_is_said(emulator: str, runs: Runs) -> None:
@@ -106,16 +68,24 @@ def test_a_service_whose_reads_lag_within_the_freshness_wait_differs_in_nothing(
     assert (differing(answers), unanswered(answers)) == ({}, {})
 
 
+EVERY = (*QUESTIONS, *converting.QUESTIONS)
+
+
 def test_each_question_has_a_name_of_its_own_and_says_what_rests_on_it() -> None:
-    assert len({question.id for question in QUESTIONS}) == len(QUESTIONS)
-    assert all(question.asks.endswith("?") and question.belief and question.because for question in QUESTIONS)
+    assert len({question.id for question in EVERY}) == len(EVERY)
+    assert all(question.asks.endswith("?") and question.belief and question.because for question in EVERY)
+
+
+def test_each_switch_of_the_emulator_has_a_question_but_those_of_imports() -> None:
+    asked_for = {str(question.switch).replace("-", "_") for question in EVERY if question.switch is not None}
+    assert asked_for == VALUES.keys() - {"equal_vectors", "extra_columns"}
 
 
 def test_the_page_lists_each_question_with_its_answer() -> None:
     page = (Path(__file__).parents[2] / "docs" / "certify.md").read_text(encoding="utf-8")
     listed = [line for line in page.splitlines() if line.startswith("| `")]
     assert listed == [
-        f"| `{question.id}` | {question.asks} | {question.belief} | {question.because} |" for question in QUESTIONS
+        f"| `{question.id}` | {question.asks} | {question.belief} | {question.because} |" for question in EVERY
     ]
 
 

@@ -1,6 +1,6 @@
 """Laws that hold for every seed when it is over. Each gives sentences that say what is wrong; none is good."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,8 @@ LANDED_LATE = "landed late"
 PROVEN = ("verified", "cut_over", "cleaned")
 TAKEN_BACK = ("rolled_back", "cancelled")
 SHOWN = 5
+# Of a deletion repeated blind all calls are told from so many seconds before it failed: longer than a lease.
+TOLD_BEFORE_S = 8.0
 
 
 @dataclass(frozen=True)
@@ -193,16 +195,27 @@ def _repeated_blind(evidence: Evidence) -> Iterator[str]:
     if evidence.case.erased is not None:
         return
     unknown: list[Mapping[str, Any]] = []
-    for call in _by_the_fleet(evidence):
+    calls = _by_the_fleet(evidence)
+    for call in calls:
         if call["operation"] in ("list", "fetch") and is_done(call):
             unknown = [deletion for deletion in unknown if not _shows(call, deletion)]
         elif call["operation"] in DELETIONS:
             again = [deletion for deletion in unknown if _same(deletion, call)]
             if again:
                 told = again[0]["status"] or "silence"
-                yield f"{call['operation']} in {call['namespace']} was repeated without a look after {told}"
+                around = _told_of(calls, call, since=again[0]["time"] - TOLD_BEFORE_S)
+                yield f"{call['operation']} in {call['namespace']} was repeated without a look after {told}: {around}"
             if not is_done(call) and call["status"] != 404:
                 unknown.append(call)
+
+
+def _told_of(calls: Iterable[Mapping[str, Any]], last: Mapping[str, Any], since: float) -> str:
+    """Tell the calls in the namespace of the last one, with the seconds before it at which the store took each."""
+    there = (one for one in calls if one["namespace"] == last["namespace"] and since <= one["time"] <= last["time"])
+    return ", ".join(
+        f"{one['operation']} of {len(one['ids'])} {last['time'] - one['time']:.3f} s before: {one['status']}"
+        for one in there
+    )
 
 
 def _shows(look: Mapping[str, Any], deletion: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from job_table import JobTable, plan_of, planned
+from job_table import JobTable, in_pinecone, plan_of, planned
 from structlog.testing import capture_logs
 from terminal import Brain, Vecfleet
 
@@ -57,7 +57,7 @@ def test_the_command_says_whether_it_holds_and_checks_a_reports_head(vecfleet: V
         connection.execute(sa.text("ALTER TABLE audit DISABLE TRIGGER USER"))
         connection.execute(sa.text("UPDATE audit SET who = 'nobody' WHERE action = 'cut over'"))
     answer = vecfleet("audit-log", "verify")
-    assert answer.code != 0 and "broken after 1 rows" in answer.err
+    assert answer.code != 0 and "broken after 1 row:" in answer.err
 
 
 def test_nobody_acts_under_another_name_by_setting_a_variable(
@@ -97,9 +97,7 @@ def test_heads_leave_the_database_in_the_dispatchers_log_in_reports_and_in_certi
     vecfleet: Vecfleet, brain: Brain, table: JobTable, database: Database, redis_url: str
 ) -> None:
     # Given a job on record, which the dispatcher seals
-    in_pinecone = plan_of(planned("s", "t", 2))
-    in_pinecone = in_pinecone.model_copy(update={"target": in_pinecone.target.model_copy(update={"store": "pinecone"})})
-    table.apply(in_pinecone.sealed())
+    table.apply(in_pinecone(plan_of(planned("s", "t", 2))))
     with database.begin() as connection:
         audit.note(connection, "mira", audit.APPLIED, table.job_id)
     with capture_logs() as lines:

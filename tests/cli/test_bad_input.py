@@ -73,6 +73,34 @@ def test_what_is_no_command_line_is_told_where_its_help_is(
     assert answer.code == 2 and answer.err.splitlines()[-1] == f"next: {helps}"
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--conflicts", "maybe"), "'maybe' is not one of 'fail', 'keep', 'overwrite'"),
+        (("--max-passes", "0"), "0 is too little: 1 is the least"),
+        (("--max-passes", "few"), "'few' is no whole number"),
+        (("--query-top-k", "1.5"), "'1.5' is no whole number"),
+        (("--query-overlap", "much"), "'much' is no number"),
+        (("--shadow-share", "2"), "2 is too much: 1.0 is the most"),
+    ],
+)
+def test_a_value_that_an_option_does_not_take_is_named_with_what_it_takes(
+    vecfleet: Vecfleet, words: tuple[str, ...], says: str
+) -> None:
+    answer = vecfleet("plan", "creators", "brain", "--creator", "ana", *words)
+    assert answer.code == 2 and f"Invalid value for '{words[0]}': {says}" in answer.err, answer.err
+    assert "Value error" not in answer.err and "Input should" not in answer.err
+
+
+def test_a_backup_is_not_both_wanted_and_not_wanted(refused: Refused, plan: str) -> None:
+    refused("apply", plan, "--backup", "--no-backup", says="both cannot be meant", code=2)
+
+
+def test_who_names_no_owner_is_told_the_options_that_name_one(refused: Refused, brain: Brain) -> None:
+    answer = refused("plan", "creators", "brain", says="nothing names the owners", code=2)
+    assert all(option in answer.err for option in ("--creator", "--ownership", "--list"))
+
+
 def test_a_program_is_told_in_the_last_line_what_was_wrong(vecfleet: Vecfleet, database: Database) -> None:
     answer = vecfleet("status", "--json")
     error = json.loads(answer.err.splitlines()[-1])["error"]

@@ -12,7 +12,8 @@ import orjson
 import pytest
 from terminal import Brain, Vecfleet, sit_down
 
-from migrations.certifying.question import Scratch
+from migrations.certifying import converting
+from migrations.certifying.asking import QUESTIONS
 from migrations.certifying.runs import name_of_key
 from tests.certifying.faults import PLANTED
 from tests.certifying.misbehaving import Misbehaving
@@ -94,14 +95,37 @@ def test_a_service_that_is_as_the_emulator_ends_with_0(vecfleet: Vecfleet, mine:
     assert answer.code == 0, answer
     assert answer.json["differences"] == answer.json["unanswered"] == []
     assert 0 < answer.json["spent_dollars"] < 0.5
+    # And it says what was not asked, and why
+    unasked = {entry["id"]: entry["why"] for entry in answer.json["unasked"]}
+    assert unasked == dict.fromkeys(("converted-names", "converted-sparse"), converting.NOT_ASKED)
+    assert answer.json["unpriced"] == []
     # And no call was about an index that it did not create
     calls = httpx.get(f"{mine.address}/_emulator/calls").raise_for_status().json()["calls"]
     touched = {call["index"] for call in calls if call["index"] is not None}
-    assert len(touched) == len(Scratch) and all(name.startswith("scratch-") for name in touched)
+    assert len(touched) == len({question.of for question in QUESTIONS}) and all(
+        name.startswith("scratch-") for name in touched
+    )
     assert names(mine) == ["certified-by-hand"]
     # And its report says that it was sealed without a key
     verified = vecfleet("certify", "--verify", answer.json["file"])
     assert verified.code == 0 and "made without a key" in verified.out
+
+
+def test_a_conversion_is_asked_for_by_an_option_and_told_beside_the_cost(
+    vecfleet: Vecfleet, mine: Brain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(converting, "SNAPSHOT_MISSES_S", 0.0)
+
+    answer = vecfleet("certify", "--index-prefix", "scratch", *BUDGET, "--convert")
+
+    assert answer.code == 0, answer
+    said = " ".join(answer.out.split())
+    assert f"{len(QUESTIONS) + len(converting.QUESTIONS)} answered as the emulator answers" in said
+    assert "a conversion of 3 records is among them, which the budget cannot hold" in said
+    assert "not counted: a conversion of 3 records, whose price is in no price table" in said
+    assert "--convert alone" not in said and names(mine) == ["certified-by-hand"]
+    [page] = Path("home/certify/reports").glob("*.md")
+    assert "Not counted: a conversion of 3 records" in page.read_text() and "| converted-sparse |" in page.read_text()
 
 
 @pytest.fixture

@@ -93,13 +93,29 @@ def test_a_record_that_differs_says_in_which_keys(vecfleet: Vecfleet, two: Brain
     two.write("prod", "doc-2", index="copy", text=SECRET, env="prod")
     said = vecfleet("check", "pinecone:brain", "pinecone:copy").out
     assert "* prod/doc-2: metadata: env\n" in said
-    assert "next: the same command with --ignore KEY for each key that may differ" in said
+    assert "next: the same command with --ignore env overlooks them" in said and "jobs of vecfleet" not in said
     answer = vecfleet("check", "pinecone:brain", "pinecone:copy", "--json")
     assert answer.json["differences"] == [{"symbol": "*", "path": "prod/doc-2", "why": "metadata: env"}]
     assert vecfleet("check", "pinecone:brain", "pinecone:copy", "--ignore", "env").code == 0
     # (Nothing of it where something else differs.)
     flip_a_bit(two, "prod", "doc-1")
     assert "--ignore" not in vecfleet("check", "pinecone:brain", "pinecone:copy").out
+
+
+def test_each_key_that_a_job_wrote_on_the_way_is_named_with_the_option_that_overlooks_it(
+    vecfleet: Vecfleet, two: Brain
+) -> None:
+    # Given copies as a regrouping writes them, where an owner's key held another value before
+    added = {"creator_id": "ana", "twin_id": "prod", "migrated_from": "prod", "_vecfleet_prev": '{"creator_id":"x"}'}
+    two.write("prod", "doc-1", index="copy", text=SECRET, **added, _vecfleet_map="{}", needs_review="true")
+    # When they are compared, then all six are named, of which a person has written none
+    keys = ["_vecfleet_map", "_vecfleet_prev", "creator_id", "migrated_from", "needs_review", "twin_id"]
+    said = vecfleet("check", "pinecone:brain", "pinecone:copy").out
+    assert f"of the keys that differ, jobs of vecfleet write {', '.join(keys)} into what they move" in said
+    options = [word for key in keys for word in ("--ignore", key)]
+    assert f"next: the same command with {' '.join(options)} overlooks them" in said
+    # And the command that was named finds everything equal
+    assert vecfleet("check", "pinecone:brain", "pinecone:copy", *options).code == 0
 
 
 def test_what_has_another_name_is_compared_under_its_new_one(vecfleet: Vecfleet, two: Brain) -> None:

@@ -29,6 +29,7 @@ EXPECTED = {
         "forget",
         "readmit",
         "rehearse",
+        "filling",
         "wipe",
         "decommission",
         "pace",
@@ -53,6 +54,7 @@ READS = [
     ("audit-log", "verify"),
     ("certify",),
     ("token", "list"),
+    ("filling", "list"),
     *(("pg", words) for words in ("search", "namespaces", "stats", "check", "collections", "collection-stats")),
 ]
 
@@ -77,6 +79,7 @@ def test_every_command_is_there() -> None:
         "create",
         "verify",
         "deletion",
+        "give-up",
         "lock",
         *("setup", "process", "search", "namespaces", "stats", "create", "drop", "check", "legacy", "copy", "move"),
         *("collections", "collection-stats", "empty"),

@@ -1,10 +1,14 @@
 """`plan documents --via convert` and its `apply`, as a person types them."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
 
 from terminal import Brain, Vecfleet
 
-from orchestrator.fillings import Fillings
+from orchestrator.ledger import index_acts
+from orchestrator.ledger.database import Database
+from orchestrator.services import fillings
 from vecfleet.stores.base import Conversion
 
 PLAN = ("plan", "documents", "brain", "mind", "--via", "convert", "--out", "mind.yaml")
@@ -24,15 +28,20 @@ def test_an_index_is_converted_as_it_is_typed(vecfleet: Vecfleet, brain: Brain) 
     assert set(made.fetch("first", ["a-1", "a-2"]).records) == {"a-1", "a-2"}
 
 
-def test_the_list_of_jobs_tells_how_far_a_conversion_is(vecfleet: Vecfleet, environment: dict[str, str]) -> None:
+def test_the_list_of_jobs_tells_how_far_a_conversion_is(vecfleet: Vecfleet, database: Database) -> None:
     # Given an apply that waits for a conversion of a status that nobody knows
-    notes = Fillings(environment["REDIS_URL"])
     begun = datetime(2026, 11, 20, tzinfo=UTC)
-    figures = {"id": "7", "status": "Queued", "percent": 43.2, "records": 12_000, "created_at": begun}
-    notes.note("sha256:1", "ana", Conversion(**figures, source="brain", target="mind", skipped=0))  # type: ignore[arg-type]
-    # Then the list of jobs says so, for people and for programs
-    said = vecfleet("jobs")
+    figures: dict[str, Any] = {"id": "7", "status": "Queued", "percent": 43.2, "records": 12_000, "created_at": begun}
+    with database.begin() as connection:
+        index_acts.note_filling(connection, "mind", "brain", "ana")
+    plan, shown = SimpleNamespace(target=SimpleNamespace(typed="mind"), digest="sha256:1"), []
+    with fillings.noting(cast(Any, SimpleNamespace(database=database)), cast(Any, plan), "ana", shown.append) as tell:
+        assert tell is not None
+        tell(Conversion(**figures, source="brain", target="mind", skipped=0))
+        # Then the list of jobs says so, for people and for programs
+        said, told = vecfleet("jobs"), vecfleet("jobs", "--json")
     assert said.out.startswith("the service converts brain into mind: 43 %, 12,000 records; its status 'Queued' is not")
     assert "the job of ana begins when it is complete" in said.out.replace("\n", " ")
-    [filling] = vecfleet("jobs", "--json").json["fillings"]
+    [filling] = told.json["fillings"]
+    assert filling["plan_digest"] == "sha256:1" and filling["by"] == "ana"
     assert (filling["percent"], filling["records"], filling["status"]) == (43.2, 12_000, "Queued")

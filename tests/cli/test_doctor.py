@@ -1,5 +1,7 @@
 """`doctor`: each fault with its remedy, and a non-zero exit for any."""
 
+from itertools import pairwise
+
 import pytest
 from redis import Redis
 from terminal import Brain, Vecfleet
@@ -105,9 +107,11 @@ def test_one_remedy_of_several_faults_is_told_once(
     for name in ("REDIS_URL", "BROKER_URL"):
         monkeypatch.setenv(name, "redis://127.0.0.1:1/0")
     monkeypatch.setenv("PINECONE_CONTROLLER_HOST", "http://127.0.0.1:1")
-    said = vecfleet("doctor").out
-    remedies = [line for line in said.splitlines() if "→" in line]
+    lines = vecfleet("doctor").out.splitlines()
+    remedies = [line for line in lines if "→" in line and line != "      → as above"]
     assert len(remedies) == len(set(remedies)) > 0
+    # And no fault stands without one
+    assert all("→" in below for line, below in pairwise(lines) if line.startswith("FAIL"))
 
 
 def test_an_emulator_that_is_gone_is_no_matter_of_keys_or_of_the_internet(

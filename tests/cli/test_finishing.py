@@ -1,7 +1,7 @@
 """`finish`: a copy that is proven ends, both sides stay, and nobody waits for it any more."""
 
 import pytest
-from job_table import JobTable, plan_of, planned
+from job_table import JobTable, in_pinecone, plan_of, planned
 from terminal import Vecfleet, contents
 
 from orchestrator.core.states import BatchKind, JobState
@@ -13,7 +13,7 @@ from vecfleet.errors import Refused
 @pytest.fixture
 def copied(table: JobTable) -> JobTable:
     """A verified copy without a cut-over."""
-    table.apply(plan_of(planned("s", "t", 2), cut_over="none", soak_seconds=0))
+    table.apply(in_pinecone(plan_of(planned("s", "t", 2), cut_over="none", soak_seconds=0)))
     table.verified()
     return table
 
@@ -34,6 +34,33 @@ def test_a_finished_copy_ends_deletes_nothing_and_its_report_is_final(vecfleet: 
     answer = vecfleet("cleanup", "1", "--yes")
     assert answer.code == 3 and answer.err.splitlines()[0] == "job 1 is finished: both sides stay"
     assert "next: `vecfleet report 1`" in answer.err
+
+
+def test_who_ended_a_job_is_told_by_its_report_and_is_no_issue(vecfleet: Vecfleet, copied: JobTable) -> None:
+    assert vecfleet("finish", "1").code == 0
+    found = vecfleet("report", "1", "--json").json
+    assert "finished by" in found["reason"] and not any("finished by" in issue for issue in found["issues"])
+    assert "\n  ended               finished by" in vecfleet("report", "1").out
+
+
+def test_a_namespace_whose_listing_failed_has_no_number_in_the_report(vecfleet: Vecfleet, table: JobTable) -> None:
+    # Given a job that lists 2 records of one namespace, while the listing of another, of 68, fails
+    table.apply(in_pinecone(plan_of(planned("s", "t", 2), planned("u", "v", 68))))
+    table.start()
+    sources = {move.id: move.source for move in table.moves.values()}
+    for lease in table.take():
+        assert lease.move_id is not None
+        if sources[lease.move_id] == "s":
+            table.list_ids(lease, ["a", "b"])
+        else:
+            table.park(lease, "it is locked")
+    # Then the report knows how many were planned, and says of how many there were that nobody listed them
+    said = vecfleet("report", "1").out
+    assert "moved and verified  0 of 70 records" in said
+    assert "vectors             not listed → " in said
+    assert "issue: 1 namespace was not listed to the end: how many records are there is not known" in said
+    found = vecfleet("report", "1", "--json").json
+    assert found["vectors"]["before"] is None and found["records"]["listed"] == 2
 
 
 def test_an_ended_copy_blocks_nobody_and_one_that_lives_says_how_to_end_it(

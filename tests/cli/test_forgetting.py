@@ -56,7 +56,11 @@ def test_forget_erases_certifies_and_says_where_the_certificate_is(
     assert b"ana" not in kept.read_bytes()
     # And again: what is gone is no error, and in words it reads so
     again = vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes")
-    assert again.code == 0 and "0 records erased" in again.out
+    assert (
+        again.code == 0
+        and "nothing was there to erase: confirmed by listing" in again.out
+        and "0 records" not in again.out
+    )
     assert "confirmed by listing, fetching and querying" in again.out
 
 
@@ -87,11 +91,11 @@ def test_where_the_service_filled_another_index_while_a_person_read_what_goes_no
     tenants.create("filled")
     tenants.write("creator_ana_twin_coach", "a-3", index="filled", creator_id="ana")
     with database.begin() as connection:
-        index_acts.note_filling(connection, "filled", "brain", "olga")
+        noted = index_acts.note_filling(connection, "filled", "brain", "olga")
 
     def types_late(*_: object, **__: object) -> None:
         with database.begin() as connection:
-            index_acts.end_filling(connection, "filled")
+            index_acts.settle(connection, noted)
 
     with monkeypatch.context() as typing:
         typing.setattr(erasing, "confirm_by_typing", types_late)

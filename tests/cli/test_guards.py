@@ -86,7 +86,8 @@ def test_of_records_that_only_another_plan_moves_that_is_said(
     table.put(state="needs_attention", resume_to="copied", reason="1 parked record waits for a decision")
     # Then a retry, which would park it again, is not offered, and what moves it is
     assert "`vecfleet rollback 1`, and plan again with `--conflicts keep`" in vecfleet("park", "list", "1").out
-    steps = ["vecfleet park accept 1 --all", "vecfleet cancel 1"]
+    again = "vecfleet cancel 1  # then vecfleet rollback 1, and plan again with --conflicts keep"
+    steps = ["vecfleet park accept 1 --all", again]
     assert vecfleet("park", "list", "1", "--json").json["next_steps"] == steps
     status = vecfleet("status", "1", "--json").json
     assert status["next_steps"] == ["vecfleet park list 1", *steps]

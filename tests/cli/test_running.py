@@ -172,7 +172,10 @@ def test_a_stack_is_joined_scaled_and_stopped(home: Path) -> None:
     assert "next: vecfleet audit" in again.stderr
     # When it is taken down for good, nothing runs any more, and what stays is named
     assert run_warm(home, "token", "create", "--role", "viewer").returncode == 0
-    erased = run(home, "down", "--erase", VECFLEET_ROOT=str(home.parent))
+    asked = run(home, "down", "--erase")
+    assert asked.returncode == 3 and "live: job 1 is verified" in asked.stdout and running_from(home) != []
+    assert asked.stderr.splitlines()[-1] == "next: vecfleet down --erase --yes"
+    erased = run(home, "down", "--erase", "--yes", VECFLEET_ROOT=str(home.parent))
     assert erased.returncode == 0 and running_from(home) == []
     assert [path.name for path in home.iterdir()] == ["tokens.json"]
     assert f"kept, for it may be wanted without them: {home / 'tokens.json'}" in erased.stdout

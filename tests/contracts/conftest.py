@@ -13,12 +13,12 @@ from vecfleet.stores.memory import MemoryStore
 from vecfleet.stores.parquet import ParquetStore
 from vecfleet.stores.pgvector import PgvectorStore
 
-DOCUMENTS = "documents"
+DOCUMENTS, LINES = "documents", "json lines"
 VECTOR_SERVICES = ("memory", "pinecone", "pinecone over REST")
 SERVICES = (*VECTOR_SERVICES, DOCUMENTS)
 
 
-@pytest.fixture(params=[*SERVICES, "parquet", "pgvector"])
+@pytest.fixture(params=[*SERVICES, "parquet", LINES, "pgvector"])
 def store(request: pytest.FixtureRequest) -> Store:
     return _store(request)
 
@@ -48,7 +48,7 @@ def new_hybrid_index(request: pytest.FixtureRequest) -> NewIndex:
 def _store(request: pytest.FixtureRequest) -> Store:
     if request.param == "memory":
         return MemoryStore()
-    if request.param == "parquet":
+    if request.param in ("parquet", LINES):
         return ParquetStore(request.getfixturevalue("tmp_path"))
     if request.param == "pgvector":
         return request.getfixturevalue("pgvector_store")
@@ -63,7 +63,7 @@ def pgvector_store(empty_database_url: str) -> Iterator[PgvectorStore]:
 
 
 def _like(store: str) -> Like:
-    return documents_like if store == DOCUMENTS else like
+    return documents_like if store in (DOCUMENTS, LINES) else like
 
 
 def _new_index(store: Store, index_like: Like) -> NewIndex:

@@ -1,8 +1,12 @@
-"""An export lies as Pinecone's bulk import wants it: the service takes its files as they are, to the last bit."""
+"""An export lies as Pinecone's bulk import wants it: the service takes its files as they are, to the last bit.
+
+Parquet for an index of vectors, JSON lines for one of documents.
+"""
 
 import struct
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import pytest
 from pinecone import Pinecone
 
 from emulator.server import start
-from tests.contracts.making import like, pinecone_store
+from tests.contracts.making import Like, documents_like, like, pinecone_store
 from vecfleet.records import Record, Sparse
 from vecfleet.stores.base import Index, Kind, Store
 from vecfleet.stores.parquet import ParquetStore
@@ -44,10 +48,11 @@ def records(kind: Kind, namespace: str) -> list[Record]:
     return made
 
 
-def exported(root: Path, kind: Kind, *namespaces: str) -> Index:
+def exported(root: Path, kind: Kind, of: Like = like) -> Index:
+    """An export of several namespaces, the default one too."""
     store = ParquetStore(root)
-    export = store.open(store.create_like("exports/brain", like(kind), None, None))
-    for namespace in namespaces:
+    export = store.open(store.create_like("exports/brain", of(kind), None, None))
+    for namespace in NAMESPACES:
         made = records(kind, namespace)
         export.upsert(namespace, made[:4])
         export.upsert(namespace, made[3:])  # a second part, which takes a record over
@@ -71,8 +76,8 @@ def content(index: Index) -> dict[str, dict[str, Record]]:
 
 @pytest.mark.parametrize("kind", COLUMNS)
 def test_an_export_is_imported_by_the_service_as_it_stands(service: str, tmp_path: Path, kind: Kind) -> None:
-    # Given an export of several namespaces, the default one too
-    export = exported(tmp_path, kind, *NAMESPACES)
+    # Given an export
+    export = exported(tmp_path, kind)
     assert {tuple(pq.read_schema(part).names) for part in tmp_path.rglob("*.parquet")} == {tuple(COLUMNS[kind])}
 
     # When the service imports the folder as it stands, descriptions and all
@@ -83,3 +88,30 @@ def test_an_export_is_imported_by_the_service_as_it_stands(service: str, tmp_pat
     # Then it holds every record, equal to the last bit
     assert (done.status, done.error, done.records_imported) == ("Completed", None, 7 * len(NAMESPACES))
     assert content(imported) == content(export)
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_an_export_of_documents_is_imported_by_the_service_as_it_stands(
+    service: str, tmp_path: Path, kind: Kind
+) -> None:
+    # Given an export of a document index: folders with a document a line, and no other file that an import looks at
+    export = exported(tmp_path, kind, documents_like)
+    assert {path.suffix for path in tmp_path.rglob("*.*") if path.is_file()} == {".json", ".jsonl"}
+
+    # When the service imports the folder as it stands, descriptions and all
+    store: Store = pinecone_store(service)
+    imported = store.open(store.create_like(f"documents-{kind}", documents_like(kind), None, None))
+    done = bulk_import(service, f"documents-{kind}", tmp_path / "exports/brain")
+
+    # Then it holds every document, equal to the last bit
+    assert (done.status, done.error, done.records_imported) == ("Completed", None, 7 * len(NAMESPACES))
+    assert content(imported) == content(export)
+
+
+def test_an_index_is_made_like_one_whose_texts_are_searched(service: str) -> None:
+    """The service's answer has a word of such a field that its request may not have."""
+    wanted, store = documents_like(Kind.DENSE), pinecone_store(service)
+    body = {"type": "string", "full_text_search": {"language": "de"}}
+    fields = {**wanted.schema["fields"], "body": body}
+    first = store.create_like("searched", replace(wanted, schema={"fields": fields}), None, None)
+    assert store.create_like("searched-too", store.describe("searched"), None, None).schema == first.schema

@@ -1,18 +1,20 @@
-"""Conversions and imports of the service: statuses that nobody knows, and answers that cannot be read."""
+"""Conversions, imports and backups of the service: statuses that nobody knows, and answers that cannot be read."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from orchestrator.ledger import index_acts
+from orchestrator.services import fillings
 from tests.contracts.answering import Answer, Answering, Asked
 from tests.contracts.making import like, pinecone_store
-from vecfleet.errors import StoreError
+from vecfleet.errors import StoreError, Transient
 from vecfleet.stores.base import Kind
-from vecfleet.stores.pinecone import bulk_imports, conversions
+from vecfleet.stores.pinecone import backups, bulk_imports, conversions
 
 Start = Callable[[Callable[[Asked], Answer]], Answering]
 EARLIER = datetime(2026, 11, 20, tzinfo=UTC)
@@ -37,6 +39,7 @@ IMPORT: dict[str, Any] = {
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversions, "_POLL_S", 0.0)
     monkeypatch.setattr(bulk_imports, "_POLL_S", 0.0)
+    monkeypatch.setattr(backups, "_POLL_S", 0.0)
 
 
 @pytest.fixture
@@ -102,6 +105,37 @@ def test_only_an_end_that_is_known_leads_to_a_deletion_by_hand(start: Start) -> 
         assert "delete the index 'new'" in str(raised.value.next_step)
 
 
+BACKUP: dict[str, Any] = {
+    "backup_id": "b-1",
+    "source_index_name": "brain",
+    "source_index_id": "i-1",
+    "cloud": "aws",
+    "region": "us-east-1",
+    "created_at": "2026-11-20T10:00:00Z",
+}
+
+
+@pytest.mark.parametrize("unknown", ["Queued", "Copying", ""])
+def test_a_backup_of_a_status_that_nobody_knows_is_waited_for(start: Start, unknown: str) -> None:
+    # Given a backup whose status this version has never heard of, until it is ready
+    status = one_after_the_other("Initializing", unknown, unknown, "Ready")
+    store = pinecone_store(start(lambda asked: Answer(200, BACKUP | {"status": status()})).address)
+    said = list[str]()
+    # When it is taken
+    taken = store.backups().create("brain", "before", lambda backup: said.append(backup.so_far))
+    # Then it is waited for to its end, and who waits is told where to look
+    assert taken.complete
+    assert said[0] == "Initializing" and f"its status {unknown!r} is not known here" in said[1]
+
+
+@pytest.mark.parametrize("end", ["Failed", "InitializationFailed"])
+def test_a_backup_that_failed_is_none(start: Start, end: str) -> None:
+    status = one_after_the_other("Initializing", end)
+    store = pinecone_store(start(lambda asked: Answer(200, BACKUP | {"status": status()})).address)
+    with pytest.raises(StoreError, match=f"the backup b-1 of 'brain' ended {end}"):
+        store.backups().create("brain", "before", lambda _: None)
+
+
 UNREADABLE = [
     Answer(200, b"<html>"),
     Answer(200, []),
@@ -150,3 +184,69 @@ def test_an_answer_about_imports_that_cannot_be_read_is_an_error_with_a_next_ste
         into.find("s3://bucket/brain", EARLIER)
 
     assert "begins nothing twice" in str(raised.value.next_step)
+
+
+INDEX: dict[str, Any] = {
+    "name": "new",
+    "host": "new.local",
+    "deletion_protection": "disabled",
+    "deployment": {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"},
+    "schema": {"fields": {"_values": {"type": "dense_vector", "dimension": 4, "metric": "cosine"}}},
+}
+
+
+class _Accounts:
+    def __init__(self, address: str) -> None:
+        self.of_this = pinecone_store(address)
+
+    def store(self, _: str) -> Any:
+        return self.of_this
+
+
+LISTED = {"status": {"ready": True, "state": "Ready"}}
+UNREADY = {"status": {"ready": False, "state": "InitializationFailed"}}
+BEGUN_AT = datetime(2026, 11, 20, 10, tzinfo=UTC)
+OVER, GOES_ON, STUCK = "is over", "goes on", "nobody can tell"
+
+
+@pytest.mark.parametrize(
+    ("described", "jobs", "after_minutes", "standing"),
+    [
+        (LISTED, [JOB | {"status": "Completed"}], 1, OVER),
+        (LISTED, [JOB | {"status": "InProgress"}], 600, GOES_ON),
+        (UNREADY, [JOB | {"status": "Failed"}], 600, GOES_ON),  # until a person deletes the index
+        (UNREADY, [JOB | {"status": "Queued"}], 600, STUCK),
+        (LISTED, [], 1, GOES_ON),  # the request may be on its way
+        (LISTED, [], 16, OVER),
+        (UNREADY, [], 16, STUCK),
+        (None, [], 1, GOES_ON),
+        (None, [], 16, OVER),
+    ],
+)
+def test_a_filling_is_over_goes_on_or_is_one_that_nobody_can_tell_of(
+    start: Start, described: dict[str, Any] | None, jobs: list[dict[str, Any]], after_minutes: int, standing: str
+) -> None:
+    listed = [INDEX | described] if described is not None else []
+
+    def answer(asked: Asked) -> Answer:
+        return Answer(200, {"indexes": listed} if asked.path.startswith("/indexes") else {"data": jobs})
+
+    accounts = _Accounts(start(answer).address)
+    filling = index_acts.Filling(1, index_acts.CONVERSION, "new", "old", "ana", BEGUN_AT)
+    seen = fillings._look(accounts, filling, BEGUN_AT + timedelta(minutes=after_minutes))  # type: ignore[arg-type]
+    assert (OVER if seen.is_over else GOES_ON if seen.stuck is None else STUCK) == standing
+
+
+@pytest.mark.parametrize(("status", "stuck"), [(401, True), (403, True), (503, False)])
+def test_a_key_that_is_refused_tells_nothing_of_a_filling_and_a_service_that_is_away_is_asked_again(
+    start: Start, status: int, stuck: bool
+) -> None:
+    accounts = _Accounts(start(lambda _: Answer(status, {"error": {"message": "no"}, "status": status})).address)
+    filling = index_acts.Filling(1, index_acts.CONVERSION, "new", "old", "ana", BEGUN_AT)
+    later = BEGUN_AT + timedelta(days=1)
+    if not stuck:
+        with pytest.raises(Transient):
+            fillings._look(accounts, filling, later)  # type: ignore[arg-type]
+        return
+    seen = fillings._look(accounts, filling, later)  # type: ignore[arg-type]
+    assert not seen.is_over and seen.stuck is not None

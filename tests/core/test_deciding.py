@@ -62,6 +62,26 @@ BY_HAND = Policies()
             id="then it starts, whoever asks for routes meanwhile: they are of the freeze",
         ),
         pytest.param(
+            snapshot(J.PLANNED, source_lag_s=1.0),
+            [],
+            id="a frozen source is read once, so not before reads show what was written last",
+        ),
+        pytest.param(
+            snapshot(J.PLANNED, created_at=NOW - timedelta(seconds=60), source_lag_s=60.0),
+            [Start(), To(J.RUNNING)],
+            id="one freshness wait later it is read",
+        ),
+        pytest.param(
+            snapshot(J.PLANNED, frozen_at=NOW - timedelta(seconds=60), routes_stale_s=60.0, source_lag_s=1.0),
+            [],
+            id="which counts from when no client may use older routes",
+        ),
+        pytest.param(
+            snapshot(J.PLANNED, policies=Policies(writers="delta"), source_lag_s=60.0),
+            [Start(), To(J.RUNNING)],
+            id="what passes follow is read at once",
+        ),
+        pytest.param(
             snapshot(J.RUNNING, batches={(K.LIST, B.LEASED): 1}),
             [CheckTargets()],
             id="while it lists, what is copied is checked",

@@ -7,13 +7,20 @@ import pytest
 from snapshots import JOB, NOW
 
 from migrations.plan import Policies
-from orchestrator.core.freshness import fresh_from, last_permitted_write, next_look_s, next_pass_at, reading_shows
+from orchestrator.core.freshness import (
+    fresh_from,
+    last_permitted_write,
+    next_look_s,
+    next_pass_at,
+    readable_from,
+    reading_shows,
+)
+from orchestrator.core.model import Job
 
 LAG_S, ROUTES_S = 60.0, 30.0
-STARTED, CUT_OVER, CLEANING = (NOW + timedelta(hours=hours) for hours in (1, 2, 3))
+FROZEN, CUT_OVER, CLEANING = (NOW + timedelta(hours=hours) for hours in (1, 2, 3))
 ROW = replace(
     JOB,
-    started_at=STARTED,
     cut_over_at=CUT_OVER,
     cleaning_at=CLEANING,
     source_lag_s=LAG_S,
@@ -25,7 +32,7 @@ ROUTES, LAG = timedelta(seconds=ROUTES_S), timedelta(seconds=LAG_S)
 @pytest.mark.parametrize(
     ("writers", "cut_over", "last"),
     [
-        ("freeze", "none", STARTED),
+        ("freeze", "none", NOW),
         ("delta", "none", CLEANING + ROUTES),
         ("dual", "none", CLEANING + ROUTES),
         ("freeze", "operator", CUT_OVER + ROUTES),
@@ -50,12 +57,26 @@ def test_while_readers_are_on_the_old_side_no_look_is_fresh() -> None:
     assert fresh_from(replace(ROW, cut_over_at=None), Policies(cut_over="operator")) is None
 
 
-def test_a_job_that_has_not_started_yet_counts_from_when_it_was_made() -> None:
-    assert fresh_from(replace(ROW, started_at=None, cut_over_at=None), Policies(cut_over="none")) == NOW + LAG
+def test_a_job_that_froze_the_routes_counts_from_when_no_client_may_use_older_ones() -> None:
+    frozen = replace(ROW, frozen_at=FROZEN, cut_over_at=None)
+    assert last_permitted_write(frozen, Policies(cut_over="none")) == FROZEN + ROUTES
+
+
+@pytest.mark.parametrize(
+    ("row", "writers", "readable"),
+    [
+        (ROW, "freeze", NOW + LAG),
+        (replace(ROW, frozen_at=FROZEN), "freeze", FROZEN + ROUTES + LAG),
+        (ROW, "delta", None),
+        (ROW, "dual", None),
+    ],
+)
+def test_what_is_read_once_is_read_when_reads_show_the_last_write(row: Job, writers: str, readable: object) -> None:
+    assert readable_from(row, Policies(writers=writers)) == readable  # type: ignore[arg-type]
 
 
 def test_a_store_whose_reads_do_not_lag_is_not_waited_for() -> None:
-    assert fresh_from(replace(ROW, source_lag_s=0.0, cut_over_at=None), Policies(cut_over="none")) == STARTED
+    assert fresh_from(replace(ROW, source_lag_s=0.0, cut_over_at=None), Policies(cut_over="none")) == NOW
 
 
 def test_a_small_job_looks_often_for_its_deletion_and_a_large_one_once() -> None:

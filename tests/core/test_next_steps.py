@@ -12,203 +12,205 @@ from orchestrator.core.reading import Reading
 from orchestrator.core.states import JobState, MoveState
 from vecfleet.stores.base import Usage
 
+ANOTHER_PLAN = "vecfleet cancel 7  # then vecfleet rollback 7, and plan again with --conflicts keep"
 
-@pytest.mark.parametrize(
-    ("seen", "steps"),
-    [
-        (reading(JobState.PLANNED), (WATCH,)),
-        (reading(JobState.RUNNING), (WATCH,)),
-        (reading(JobState.COPIED), (WATCH,)),
-        (reading(JobState.CLEANING), (WATCH,)),
-        (reading(JobState.ROLLING_BACK), (WATCH,)),
-        (reading(JobState.PAUSING), (WATCH,)),
-        (reading(JobState.CANCELLING), (WATCH,)),
-        (reading(JobState.PAUSED), ("vecfleet resume 7", "vecfleet cancel 7")),
+
+OF_STATES: list[tuple[Reading, tuple[str, ...]]] = [
+    (reading(JobState.PLANNED), (WATCH,)),
+    (reading(JobState.RUNNING), (WATCH,)),
+    (reading(JobState.COPIED), (WATCH,)),
+    (reading(JobState.CLEANING), (WATCH,)),
+    (reading(JobState.ROLLING_BACK), (WATCH,)),
+    (reading(JobState.PAUSING), (WATCH,)),
+    (reading(JobState.CANCELLING), (WATCH,)),
+    (reading(JobState.PAUSED), ("vecfleet resume 7", "vecfleet cancel 7")),
+    (
+        reading(JobState.PAUSED, reason="worker process 7 on vm: there is no account 'pinecone@eu' here"),
+        ("vecfleet doctor", "vecfleet resume 7", "vecfleet cancel 7"),
+    ),
+    (reading(JobState.PAUSED, spent=Usage(read_units=7_500)), ("vecfleet resume 7", "vecfleet cancel 7")),
+    (
+        reading(JobState.PAUSED, spent=Usage(read_units=8_000)),  # a small job is expected to use 5,000
+        ("vecfleet set 7 budget 4", "vecfleet resume 7", "vecfleet cancel 7"),
+    ),
+    (
+        reading(
+            JobState.PAUSED,
+            resume_to=JobState.COPIED,
+            passes=5,
+            policies=policies(writers="dual"),
+            spent=Usage(read_units=8_000),
+        ),
+        ("vecfleet set 7 budget 4", "vecfleet set 7 passes 10", "vecfleet resume 7", "vecfleet cancel 7"),
+    ),
+    (
+        reading(JobState.PAUSED, resume_to=JobState.COPIED, passes=5, policies=policies(writers="dual")),
+        ("vecfleet set 7 passes 10", "vecfleet resume 7", "vecfleet cancel 7"),
+    ),
+    (
+        reading(JobState.PAUSED, confirmations=("vecfleet set 7 missing 18",)),
+        ("vecfleet set 7 missing 18", "vecfleet resume 7", "vecfleet cancel 7"),
+    ),
+    # With readers on the new side they go back first, unless a clean-up has begun: then they stay there
+    (reading(JobState.PAUSED, cut_over_percent=100), ("vecfleet resume 7", "vecfleet reverse 7")),
+    (
+        reading(JobState.PAUSED, cut_over_percent=100, resume_to=JobState.CLEANING),
+        ("vecfleet resume 7", "vecfleet cancel 7"),
+    ),
+    (
+        reading(
+            JobState.PAUSED,
+            cut_over_percent=100,
+            resume_to=JobState.COPIED,
+            totals=totals(namespaces={MoveState.CLEANED: 1}),
+        ),
+        ("vecfleet resume 7", "vecfleet cancel 7"),
+    ),
+    (reading(JobState.CANCELLED, cut_over_percent=100), ("vecfleet report 7",)),
+    (reading(JobState.VERIFIED), ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7")),
+    *(
         (
-            reading(JobState.PAUSED, reason="worker process 7 on vm: there is no account 'pinecone@eu' here"),
-            ("vecfleet doctor", "vecfleet resume 7", "vecfleet cancel 7"),
-        ),
-        (reading(JobState.PAUSED, spent=Usage(read_units=7_500)), ("vecfleet resume 7", "vecfleet cancel 7")),
+            reading(JobState.VERIFIED, recipe=recipe),
+            ("vecfleet cutover 7 --percent 100", "vecfleet finish 7", "vecfleet rollback 7"),
+        )
+        for recipe in ("namespaces", "index", "stores")
+    ),
+    (reading(JobState.VERIFIED, cut_over_percent=5), ("vecfleet cutover 7 --percent 100", "vecfleet reverse 7")),
+    (
+        reading(JobState.VERIFIED, policies=policies(cut_over="none")),
+        ("vecfleet finish 7", "vecfleet cleanup 7", "vecfleet rollback 7"),
+    ),
+    (
+        reading(JobState.VERIFIED, policies=policies(cut_over="none"), recipe="reverse"),
+        ("vecfleet cleanup 7", "vecfleet finish 7", "vecfleet rollback 7"),
+    ),
+    *(
         (
-            reading(JobState.PAUSED, spent=Usage(read_units=8_000)),  # a small job is expected to use 5,000
-            ("vecfleet set 7 budget 4", "vecfleet resume 7", "vecfleet cancel 7"),
+            reading(JobState.VERIFIED, policies=policies(cut_over="none", writers="delta"), recipe=recipe),
+            ("vecfleet pass 7", "vecfleet finish 7", "vecfleet rollback 7"),
+        )
+        for recipe in ("namespaces", "index", "stores", "export")  # whose source applications still write to
+    ),
+    (
+        reading(JobState.VERIFIED, policies=policies(cut_over="none", writers="delta"), recipe="reverse"),
+        ("vecfleet cleanup 7", "vecfleet finish 7", "vecfleet rollback 7"),
+    ),
+    (
+        reading(JobState.VERIFIED, policies=policies(writers="delta"), recipe="index"),
+        ("vecfleet cutover 7 --percent 100", "vecfleet pass 7", "vecfleet finish 7", "vecfleet rollback 7"),
+    ),
+    (
+        reading(JobState.VERIFIED, verified_at=STARTED, policies=policies(cut_over="none", soak_seconds=3_600)),
+        ("vecfleet finish 7", "vecfleet cleanup 7", "vecfleet rollback 7"),
+    ),
+    (
+        reading(JobState.VERIFIED, policies=policies(cut_over="none"), proof=proof(NOW, BACK)),
+        ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7"),
+    ),
+    (
+        reading(
+            JobState.CUT_OVER,
+            cut_over_percent=100,
+            cut_over_at=STARTED,
+            policies=policies(cut_over="none", soak_seconds=3_600),
         ),
-        (
-            reading(
-                JobState.PAUSED,
-                resume_to=JobState.COPIED,
-                passes=5,
-                policies=policies(writers="dual"),
-                spent=Usage(read_units=8_000),
-            ),
-            ("vecfleet set 7 budget 4", "vecfleet set 7 passes 10", "vecfleet resume 7", "vecfleet cancel 7"),
+        ("vecfleet status 7", "vecfleet reverse 7"),
+    ),
+    (reading(JobState.VERIFIED, empty_targets=1), ("vecfleet park undo 7 --all", "vecfleet rollback 7")),
+    (reading(JobState.VERIFIED, policies=policies(cut_over="auto")), (WATCH,)),
+    (
+        reading(JobState.VERIFIED, policies=policies(cut_over="auto"), proof=proof(NOW, BACK)),
+        ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7"),
+    ),
+    (reading(JobState.VERIFIED, proof=proof(STARTED, BACK)), ("vecfleet verify 7", "vecfleet rollback 7")),
+    (
+        reading(JobState.VERIFIED, cut_over_percent=5, proof=proof(NOW - timedelta(hours=25))),
+        ("vecfleet verify 7", "vecfleet reverse 7"),
+    ),
+    (
+        reading(JobState.VERIFIED, policies=policies(writers="delta"), proof=proof(NOW, BACK)),
+        ("vecfleet pass 7", "vecfleet rollback 7"),
+    ),
+    (reading(JobState.VERIFIED, cut_over_percent=100), (WATCH, "vecfleet reverse 7")),
+    (
+        reading(JobState.CUT_OVER, cut_over_at=STARTED),
+        ("vecfleet cleanup 7", "vecfleet reverse 7", "vecfleet finish 7"),
+    ),
+    (
+        reading(JobState.CUT_OVER, cut_over_at=STARTED, policies=policies(soak_seconds=3_600)),
+        ("vecfleet status 7", "vecfleet reverse 7"),
+    ),
+    (reading(JobState.CUT_OVER, policies=policies(clean_up="auto")), (WATCH, "vecfleet reverse 7")),
+    (reading(JobState.CUT_OVER, cleaning_at=STARTED), (WATCH,)),
+    (
+        reading(JobState.VERIFIED, cleaning_at=STARTED, reason="the policy waits: t has no verdict"),
+        ("vecfleet verify 7", WATCH),
+    ),
+    (
+        reading(
+            JobState.CUT_OVER,
+            cleaning_at=STARTED,
+            reason="the policy waits: 1 batch is parked",
+            parked_batches=1,
         ),
-        (
-            reading(JobState.PAUSED, resume_to=JobState.COPIED, passes=5, policies=policies(writers="dual")),
-            ("vecfleet set 7 passes 10", "vecfleet resume 7", "vecfleet cancel 7"),
-        ),
-        (
-            reading(JobState.PAUSED, confirmations=("vecfleet set 7 missing 18",)),
-            ("vecfleet set 7 missing 18", "vecfleet resume 7", "vecfleet cancel 7"),
-        ),
-        # With readers on the new side they go back first, unless a clean-up has begun: then they stay there
-        (reading(JobState.PAUSED, cut_over_percent=100), ("vecfleet resume 7", "vecfleet reverse 7")),
-        (
-            reading(JobState.PAUSED, cut_over_percent=100, resume_to=JobState.CLEANING),
-            ("vecfleet resume 7", "vecfleet cancel 7"),
-        ),
-        (
-            reading(
-                JobState.PAUSED,
-                cut_over_percent=100,
-                resume_to=JobState.COPIED,
-                totals=totals(namespaces={MoveState.CLEANED: 1}),
-            ),
-            ("vecfleet resume 7", "vecfleet cancel 7"),
-        ),
-        (reading(JobState.CANCELLED, cut_over_percent=100), ("vecfleet report 7",)),
-        (reading(JobState.VERIFIED), ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7")),
-        *(
-            (
-                reading(JobState.VERIFIED, recipe=recipe),
-                ("vecfleet cutover 7 --percent 100", "vecfleet finish 7", "vecfleet rollback 7"),
-            )
-            for recipe in ("namespaces", "index", "stores")
-        ),
-        (reading(JobState.VERIFIED, cut_over_percent=5), ("vecfleet cutover 7 --percent 100", "vecfleet reverse 7")),
-        (
-            reading(JobState.VERIFIED, policies=policies(cut_over="none")),
-            ("vecfleet finish 7", "vecfleet cleanup 7", "vecfleet rollback 7"),
-        ),
-        (
-            reading(JobState.VERIFIED, policies=policies(cut_over="none"), recipe="reverse"),
-            ("vecfleet cleanup 7", "vecfleet finish 7", "vecfleet rollback 7"),
-        ),
-        *(
-            (
-                reading(JobState.VERIFIED, policies=policies(cut_over="none", writers="delta"), recipe=recipe),
-                ("vecfleet pass 7", "vecfleet finish 7", "vecfleet rollback 7"),
-            )
-            for recipe in ("namespaces", "index", "stores", "export")  # whose source applications still write to
-        ),
-        (
-            reading(JobState.VERIFIED, policies=policies(cut_over="none", writers="delta"), recipe="reverse"),
-            ("vecfleet cleanup 7", "vecfleet finish 7", "vecfleet rollback 7"),
-        ),
-        (
-            reading(JobState.VERIFIED, policies=policies(writers="delta"), recipe="index"),
-            ("vecfleet cutover 7 --percent 100", "vecfleet pass 7", "vecfleet finish 7", "vecfleet rollback 7"),
-        ),
-        (
-            reading(JobState.VERIFIED, verified_at=STARTED, policies=policies(cut_over="none", soak_seconds=3_600)),
-            ("vecfleet finish 7", "vecfleet cleanup 7", "vecfleet rollback 7"),
-        ),
-        (
-            reading(JobState.VERIFIED, policies=policies(cut_over="none"), proof=proof(NOW, BACK)),
-            ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7"),
-        ),
-        (
-            reading(
-                JobState.CUT_OVER,
-                cut_over_percent=100,
-                cut_over_at=STARTED,
-                policies=policies(cut_over="none", soak_seconds=3_600),
-            ),
-            ("vecfleet status 7", "vecfleet reverse 7"),
-        ),
-        (reading(JobState.VERIFIED, empty_targets=1), ("vecfleet park undo 7 --all", "vecfleet rollback 7")),
-        (reading(JobState.VERIFIED, policies=policies(cut_over="auto")), (WATCH,)),
-        (
-            reading(JobState.VERIFIED, policies=policies(cut_over="auto"), proof=proof(NOW, BACK)),
-            ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7"),
-        ),
-        (reading(JobState.VERIFIED, proof=proof(STARTED, BACK)), ("vecfleet verify 7", "vecfleet rollback 7")),
-        (
-            reading(JobState.VERIFIED, cut_over_percent=5, proof=proof(NOW - timedelta(hours=25))),
-            ("vecfleet verify 7", "vecfleet reverse 7"),
-        ),
-        (
-            reading(JobState.VERIFIED, policies=policies(writers="delta"), proof=proof(NOW, BACK)),
-            ("vecfleet pass 7", "vecfleet rollback 7"),
-        ),
-        (reading(JobState.VERIFIED, cut_over_percent=100), (WATCH, "vecfleet reverse 7")),
-        (
-            reading(JobState.CUT_OVER, cut_over_at=STARTED),
-            ("vecfleet cleanup 7", "vecfleet reverse 7", "vecfleet finish 7"),
-        ),
-        (
-            reading(JobState.CUT_OVER, cut_over_at=STARTED, policies=policies(soak_seconds=3_600)),
-            ("vecfleet status 7", "vecfleet reverse 7"),
-        ),
-        (reading(JobState.CUT_OVER, policies=policies(clean_up="auto")), (WATCH, "vecfleet reverse 7")),
-        (reading(JobState.CUT_OVER, cleaning_at=STARTED), (WATCH,)),
-        (
-            reading(JobState.VERIFIED, cleaning_at=STARTED, reason="the policy waits: t has no verdict"),
-            ("vecfleet verify 7", WATCH),
-        ),
-        (
-            reading(
-                JobState.CUT_OVER,
-                cleaning_at=STARTED,
-                reason="the policy waits: 1 batch is parked",
-                parked_batches=1,
-            ),
-            ("vecfleet park list 7", "vecfleet verify 7", WATCH),
-        ),
-        (reading(JobState.CLEANED), ("vecfleet report 7",)),
-        (reading(JobState.ROLLED_BACK), ("vecfleet report 7",)),
-        (reading(JobState.CANCELLED), ("vecfleet report 7", "vecfleet rollback 7")),
-        (reading(JobState.FINISHED), ("vecfleet report 7", "vecfleet rollback 7")),
-        (reading(JobState.FINISHED, cut_over_percent=100), ("vecfleet report 7",)),
-    ],
-)
+        ("vecfleet park list 7", "vecfleet verify 7", WATCH),
+    ),
+    (reading(JobState.CLEANED), ("vecfleet report 7",)),
+    (reading(JobState.ROLLED_BACK), ("vecfleet report 7",)),
+    (reading(JobState.CANCELLED), ("vecfleet report 7", "vecfleet rollback 7")),
+    (reading(JobState.FINISHED), ("vecfleet report 7", "vecfleet rollback 7")),
+    (reading(JobState.FINISHED, cut_over_percent=100), ("vecfleet report 7",)),
+]
+
+
+@pytest.mark.parametrize(("seen", "steps"), OF_STATES)
 def test_each_state_has_its_next_steps(seen: Reading, steps: tuple[str, ...]) -> None:
     assert next_steps(seen) == steps
 
 
-@pytest.mark.parametrize(
-    ("given", "steps"),
-    [
-        ({"parked_batches": 2}, ("vecfleet park list 7", "vecfleet retry 7 failed")),
+OF_ATTENTION: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"parked_batches": 2}, ("vecfleet park list 7", "vecfleet retry 7 failed")),
+    (
+        {"undecided": 3},
+        ("vecfleet park list 7", "vecfleet park accept 7 --all", "vecfleet retry 7 parked"),
+    ),
+    (
+        {"undecided": 3, "conflicting": 2},
+        ("vecfleet park list 7", "vecfleet park accept 7 --all", "vecfleet retry 7 parked", ANOTHER_PLAN),
+    ),
+    (
+        {"undecided": 3, "conflicting": 3},
+        ("vecfleet park list 7", "vecfleet park accept 7 --all", ANOTHER_PLAN),
+    ),
+    ({"targets": {"mismatched": 1}}, ("vecfleet report 7", "vecfleet verify 7", "vecfleet rollback 7")),
+    ({"resume_to": JobState.COPIED, "targets": {"empty": 1}}, ("vecfleet report 7", "vecfleet cancel 7")),
+    (
+        {"resume_to": JobState.COPIED, "totals": totals(left_behind=9)},
+        ("vecfleet report 7", "vecfleet park undo 7 --all", "vecfleet cancel 7"),
+    ),
+    ({"resume_to": JobState.ROLLING_BACK}, ("vecfleet rollback 7 --changed keep",)),
+    ({"resume_to": JobState.CLEANING}, ("vecfleet cleanup 7",)),
+    (
+        {"resume_to": JobState.CLEANING, "parked_batches": 1},
+        ("vecfleet park list 7", "vecfleet retry 7 failed", "vecfleet finish 7"),
+    ),
+    (
+        {
+            "resume_to": JobState.CLEANING,
+            "parked_batches": 1,
+            "confirmations": ("vecfleet set 7 missing 4 --target t",),
+        },
         (
-            {"undecided": 3},
-            ("vecfleet park list 7", "vecfleet park accept 7 --all", "vecfleet retry 7 parked"),
+            "vecfleet park list 7",
+            "vecfleet set 7 missing 4 --target t",
+            "vecfleet retry 7 failed",
+            "vecfleet finish 7",
         ),
-        (
-            {"undecided": 3, "conflicting": 2},
-            ("vecfleet park list 7", "vecfleet park accept 7 --all", "vecfleet retry 7 parked", "vecfleet cancel 7"),
-        ),
-        (
-            {"undecided": 3, "conflicting": 3},
-            ("vecfleet park list 7", "vecfleet park accept 7 --all", "vecfleet cancel 7"),
-        ),
-        ({"targets": {"mismatched": 1}}, ("vecfleet report 7", "vecfleet verify 7", "vecfleet rollback 7")),
-        ({"resume_to": JobState.COPIED, "targets": {"empty": 1}}, ("vecfleet report 7", "vecfleet cancel 7")),
-        (
-            {"resume_to": JobState.COPIED, "totals": totals(left_behind=9)},
-            ("vecfleet report 7", "vecfleet park undo 7 --all", "vecfleet cancel 7"),
-        ),
-        ({"resume_to": JobState.ROLLING_BACK}, ("vecfleet rollback 7 --changed keep",)),
-        ({"resume_to": JobState.CLEANING}, ("vecfleet cleanup 7",)),
-        (
-            {"resume_to": JobState.CLEANING, "parked_batches": 1},
-            ("vecfleet park list 7", "vecfleet retry 7 failed", "vecfleet finish 7"),
-        ),
-        (
-            {
-                "resume_to": JobState.CLEANING,
-                "parked_batches": 1,
-                "confirmations": ("vecfleet set 7 missing 4 --target t",),
-            },
-            (
-                "vecfleet park list 7",
-                "vecfleet set 7 missing 4 --target t",
-                "vecfleet retry 7 failed",
-                "vecfleet finish 7",
-            ),
-        ),
-    ],
-)
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "steps"), OF_ATTENTION)
 def test_each_call_for_attention_has_its_own_way_out(given: dict[str, Any], steps: tuple[str, ...]) -> None:
     assert next_steps(reading(JobState.NEEDS_ATTENTION, **given)) == steps
 

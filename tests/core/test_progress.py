@@ -9,9 +9,10 @@ from readings import NOW, STARTED, WATCH, policies, reading, totals
 
 from migrations.window import Window
 from orchestrator.core.model import Move
-from orchestrator.core.progress import headline, progress, rests, state_counts
+from orchestrator.core.progress import headline, progress, state_counts
 from orchestrator.core.reading import Reading, Undoing, Waiting
 from orchestrator.core.states import JOB_ENDED, JobState, MoveState
+from orchestrator.core.waiting import rests
 
 # How far and how fast
 
@@ -123,6 +124,10 @@ def test_a_roll_back_says_why_it_waits_and_until_when() -> None:
     sentence = "30 namespaces look empty and are dropped after one more look, once reads cannot lag any more"
     assert progress(rolling, freshness_wait_s=60).waits == (f"{sentence}, at 12:01:00 UTC",)
     assert progress(rolling).waits == (sentence,)
+    # And at its beginning
+    undoing = Undoing((0, 4), (0, 4), (0, 2), lingering=0, since=None, not_before=NOW + timedelta(seconds=60))
+    (wait,) = progress(reading(JobState.ROLLING_BACK, undoing=undoing)).waits
+    assert wait == "nothing is taken back before reads show what was written last: at 12:01:00 UTC"
 
 
 def test_a_namespace_shows_its_done_records_and_its_listed_or_planned_ones() -> None:

@@ -68,8 +68,8 @@ def test_without_any_operation_there_is_no_map(tmp_path: Path) -> None:
         ({"sets": ["x=1"], "renames": ["a=x"]}, "written more than once: 'x'"),
         ({"renames": ["a=b", "a=c"]}, "renamed more than once: 'a'"),
         ({"renames": ["a=a"]}, "renamed to itself: 'a'"),
-        ({"sets": ["x"]}, "'x' is no pair"),
-        ({"renames": ["=b"]}, "'=b' is no pair"),
+        ({"sets": ["x"]}, "'x' does not say key and value"),
+        ({"renames": ["=b"]}, "'=b' does not say key and value"),
         ({"sets": ["x=null", "$y=1"]}, "the key '$y' begins with $, which filters use; 'x' is set to null"),
     ],
 )

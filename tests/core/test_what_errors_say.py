@@ -78,6 +78,7 @@ def made() -> Iterator[Made]:
                 yield Made(f"{file}:{node.lineno}", kind, "next_step" in said or None in said)
 
 
+@cache
 def that_say_it_themselves() -> set[str]:
     """Return the classes whose constructor gives each of their errors a next step."""
     return {

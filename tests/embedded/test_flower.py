@@ -69,7 +69,7 @@ def test_a_task_reads_as_job_namespace_and_batch(settings: dict[str, Any]) -> No
 
 def test_a_failure_that_was_run_again_since_says_so_and_asks_for_nothing_more(settings: dict[str, Any]) -> None:
     state = State()
-    failed = "parked; `vecfleet retry 17 failed --batch 38` once its reason is gone: Conflict: it is locked"
+    failed = "Conflict: it is locked; parked: `vecfleet retry 17 failed --batch 38` once its reason is gone"
     ends = {
         "j17.n.copy3.b38.g0": ("failed", failed),
         "j17.n.copy3.b38.g1": ("succeeded", "copied 5, 0.1 s"),
@@ -80,7 +80,7 @@ def test_a_failure_that_was_run_again_since_says_so_and_asks_for_nothing_more(se
         state.event(event | {"root_id": uuid, "hostname": "w", "timestamp": 1.0, "local_received": 1.0})
     shown = {uuid: settings["format_task"](copy(task)) for uuid, task in state.tasks.items()}
     assert [task.result for task in shown.values()] == [
-        "run again since; parked: Conflict: it is locked",
+        "run again since; Conflict: it is locked; parked",
         "copied 5, 0.1 s",
         failed,
     ]

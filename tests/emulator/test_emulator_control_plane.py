@@ -1,11 +1,13 @@
 """Backups, kinds of indexes, and what the service refuses."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -30,6 +32,16 @@ def emulated(data: Path, **options: float) -> Iterator[Pinecone]:
         yield Pinecone(api_key="test", host=emulator.control)
     finally:
         emulator.stop()
+
+
+def test_an_emulator_with_any_ports_begins_again_although_one_of_them_is_taken(tmp_path: Path) -> None:
+    with emulated(tmp_path) as pc:
+        pc.create_index(name="things", dimension=3)
+        pc.index("things").upsert(vectors=RECORDS, namespace="n")
+        port = urlsplit(pc.describe_index("things").host).port
+    with socket.create_server(("127.0.0.1", port)), emulated(tmp_path) as pc:
+        assert urlsplit(pc.describe_index("things").host).port != port
+        assert pc.index("things").describe_index_stats().total_vector_count == len(RECORDS)
 
 
 def test_a_backup_becomes_a_new_index_with_the_same_records(pc: Pinecone, make_index: Make, control: str) -> None:

@@ -13,6 +13,7 @@ from orchestrator.core.states import JobState
 from orchestrator.ledger import erasures, index_acts, whole_indexes
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
+from orchestrator.ledger.index_acts import Filling
 from orchestrator.services import acts
 from vecfleet.errors import Refused
 
@@ -103,9 +104,9 @@ def test_of_a_wipe_and_a_job_at_once_one_is_refused(database: Database, turn: in
     assert sorted(won) == [False, True]
 
 
-def fill(database: Database) -> None:
+def fill(database: Database) -> Filling:
     with database.begin() as connection:
-        index_acts.note_filling(connection, "documents", INDEX.name, "ana")
+        return index_acts.note_filling(connection, "documents", INDEX.name, "ana")
 
 
 def begun(database: Database) -> tuple[int, sa.Row[tuple[object, ...]]]:
@@ -136,7 +137,7 @@ def test_a_filling_that_is_asked_for_anew_is_not_taken_for_the_one_that_came_to_
 
 def test_no_erasure_ends_while_the_service_fills_an_index_or_right_after(database: Database) -> None:
     fill(database)
-    fill(database)  # applied again
+    applied_again = fill(database)
     _, row = begun(database)
     with database.begin() as connection, pytest.raises(Refused, match="the service fills documents") as refused:
         index_acts.require_no_filling_since(connection, row.at)
@@ -144,7 +145,7 @@ def test_no_erasure_ends_while_the_service_fills_an_index_or_right_after(databas
 
     # When the job begins meanwhile, then what the service wrote was looked at by nobody
     with database.begin() as connection:
-        index_acts.end_filling(connection, "documents")
+        index_acts.settle(connection, applied_again)
         with pytest.raises(Refused, match="documents was filled by the service meanwhile"):
             index_acts.require_no_filling_since(connection, row.at)
         assert index_acts.filled(connection) == {"documents"}
@@ -156,6 +157,21 @@ def test_no_erasure_ends_while_the_service_fills_an_index_or_right_after(databas
         assert 0 < erasures.wait_s(connection, number, LANDS_S, FRESHNESS_S) <= FRESHNESS_S
 
 
+def test_the_end_of_one_import_is_not_the_end_of_another_into_the_same_index(database: Database) -> None:
+    # Given two plans whose files the service imports into one index
+    first, second = fill(database), fill(database)
+    # When the job of the first begins
+    with database.begin() as connection:
+        index_acts.settle(connection, first)
+    # Then an erasure still has no certificate: the other import may bring the tenant's records
+    _, row = begun(database)
+    with database.begin() as connection, pytest.raises(Refused, match="the service fills documents"):
+        index_acts.require_no_filling_since(connection, row.at)
+    with database.begin() as connection:
+        index_acts.settle(connection, second)
+        assert index_acts.fillings(connection) == []
+
+
 def index_acts_of(database: Database) -> int:
     with database.begin() as connection:
         return connection.execute(sa.select(sa.func.count()).select_from(t.index_act)).scalar_one()
@@ -164,5 +180,43 @@ def index_acts_of(database: Database) -> int:
 @pytest.mark.parametrize("index", ["documents", INDEX.name])
 def test_nobody_empties_an_index_that_the_service_fills_or_reads(database: Database, index: str) -> None:
     fill(database)
-    with database.begin() as connection, pytest.raises(Refused, match=f"the service makes documents of {INDEX.name}"):
+    with (
+        database.begin() as connection,
+        pytest.raises(Refused, match=f"the service converts {INDEX.name} into documents"),
+    ):
         whole_indexes.note_wipe(connection, "ana", index, f"{index}.local", 3, 1, LANDS_S)
+
+
+def the_filling(database: Database) -> index_acts.Filling:
+    with database.begin() as connection:
+        (filling,) = index_acts.fillings(connection)
+    return filling
+
+
+def test_one_that_was_given_up_is_named_and_holds_up_nothing(database: Database) -> None:
+    fill(database)
+    filling = the_filling(database)
+    _, row = begun(database)
+    with database.begin() as connection:
+        index_acts.give_up(connection, filling, "ana", "its account is gone")
+    with database.begin() as connection:
+        index_acts.require_no_filling_since(connection, row.at)
+        index_acts.require_not_filled(connection, "documents")
+        (said,) = index_acts.residual(connection)
+        assert said.startswith("documents: the service was asked at") and "ana gave it up at" in said
+        assert index_acts.filled(connection) == set() and index_acts.shown(connection) == []
+    # And a second time, or once it is over, it is not
+    with database.begin() as connection, pytest.raises(Refused, match="changed meanwhile"):
+        index_acts.give_up(connection, the_filling(database), "bo", "its account is gone")
+    with database.begin() as connection:
+        index_acts.settle(connection, filling)
+        assert index_acts.residual(connection) == [] and index_acts.filled(connection) == {"documents"}
+
+
+def test_one_that_began_anew_since_a_person_read_of_it_is_not_given_up(database: Database) -> None:
+    fill(database)
+    read = the_filling(database)
+    fill(database)
+    with database.begin() as connection, pytest.raises(Refused, match="began anew") as refused:
+        index_acts.give_up(connection, read, "ana", "its account is gone")
+    assert refused.value.code == "filling-changed" and not the_filling(database).is_given_up

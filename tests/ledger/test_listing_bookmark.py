@@ -7,7 +7,7 @@ from job_table import JobTable
 from orchestrator.core import manifests
 from orchestrator.core.model import Lease
 from orchestrator.core.states import BatchKind
-from orchestrator.ledger import copies
+from orchestrator.ledger import listings
 from orchestrator.ledger.batches import LeaseLost
 from orchestrator.services import acts
 
@@ -42,7 +42,7 @@ def test_rows_and_bookmark_come_together(table: JobTable, listing: Lease) -> Non
 
 def test_a_crash_before_the_commit_leaves_neither(table: JobTable, listing: Lease) -> None:
     with pytest.raises(ZeroDivisionError), table.begin() as connection:
-        copies.add_listed(connection, listing, [["a"]], "page 2", listed_in=1, complete=False)
+        listings.add(connection, listing, [["a"]], "page 2", listed_in=1)
         raise ZeroDivisionError
     assert bookmark(table) == (None, None, False, 0, 0)
     assert manifests_of(table) == []

@@ -1,20 +1,24 @@
 """Rolling back: everything is compared before anything is removed, and what changed is a person's to decide."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from job_table import JobTable
+from job_table import JobTable, plan_of, planned
 from stages import a_job, cleaning, copied, rolling_back, target_of, verified
 
+from orchestrator.core.freshness import Waits
 from orchestrator.core.progress import progress
 from orchestrator.core.states import BatchKind, JobState, MoveState
 from orchestrator.ledger import batches, checks, cleanup, differences, rollback, status
 from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
-from orchestrator.services import acts
+from orchestrator.services import acts, refusals
 from vecfleet.errors import Refused
 from vecfleet.stores.base import Usage
+
+SHOWN_AT = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def test_a_roll_back_compares_everything_before_it_removes_anything(database: Database) -> None:
@@ -50,6 +54,31 @@ def test_a_roll_back_compares_everything_before_it_removes_anything(database: Da
     assert (table.job.state, table.move.state) == (JobState.ROLLED_BACK, MoveState.ROLLED_BACK)
 
 
+def test_what_an_ended_job_left_is_compared_once_reads_show_what_was_written_there_since(database: Database) -> None:
+    # Given a copy that was finished: applications write to either side
+    table = JobTable(database)
+    table.apply(plan_of(planned("s", "t"), cut_over="none"), waits=Waits(source_lag_s=40.0, target_lag_s=50.0))
+    table.verified()
+    acts.finish(database, table.job_id, "ana")
+    for changed in (None, "keep"):
+        # When a person takes it back
+        with table.begin() as connection:
+            asked_at = refusals.now(connection)
+        acts.roll_back(database, table.job_id, "ana", changed)
+        # Then nothing is compared before reads of both sides show the last of that, and the job says so
+        assert table.take() == []
+        with table.begin() as connection:
+            waits = progress(status.reading(connection, table.job_id, namespaces=0)).waits
+        assert any("nothing is taken back before reads show what was written last" in wait for wait in waits), waits
+        (compare,) = table.rows(BatchKind.COMPARE)
+        assert compare.run_after >= asked_at + timedelta(seconds=50)
+        table.set_batch(compare.id, run_after=None)
+        (lease,) = table.take()
+        table.finish(lease, changed=1)
+        table.advance(3)
+        # And once more where it found something that somebody changed
+
+
 def seen(table: JobTable) -> tuple[str, int, int]:
     with table.begin() as connection:
         found = progress(status.reading(connection, table.job_id, namespaces=0))
@@ -64,7 +93,7 @@ def test_changed_records_stop_a_roll_back_until_a_person_says_what_becomes_of_th
     table.finish(compare, changed=1)
     table.advance(3)
     assert table.job.state is JobState.NEEDS_ATTENTION
-    assert table.job.reason == "refused: 1 records at the targets are no longer what the job wrote"
+    assert table.job.reason == "refused: 1 record at the targets is no longer what the job wrote"
     assert table.rows(BatchKind.UNDO) == []
 
     acts.roll_back(table.database, table.job_id, "ana", "keep")
@@ -167,11 +196,12 @@ def test_what_is_taken_back_begins_once_the_drop_of_its_target_can_no_longer_lan
 
     # When the write is taken back
     with table.begin() as connection:
-        rollback.take_back(connection, replace(drop, id=copied.id, move_id=copied.move_id), [target_of(table).id])
+        late = replace(drop, id=copied.id, move_id=copied.move_id)
+        rollback.take_back(connection, late, [target_of(table).id], SHOWN_AT)
 
-    # Then nobody undoes it before then
+    # Then nobody undoes it before then, nor before reads show what applications wrote there
     undo = table.rows(BatchKind.UNDO)[-1]
-    assert undo.lands_by == lands_by and table.take() == []
+    assert (undo.lands_by, undo.run_after) == (lands_by, SHOWN_AT) and table.take() == []
 
 
 def test_an_undo_that_no_worker_has_begun_is_enough_for_a_late_write(database: Database) -> None:
@@ -186,10 +216,38 @@ def test_an_undo_that_no_worker_has_begun_is_enough_for_a_late_write(database: D
 
     # When that worker tells that it may have written
     with table.begin() as connection:
-        rollback.take_back(connection, undo, [target_of(table).id])
+        rollback.take_back(connection, undo, [target_of(table).id], SHOWN_AT)
 
-    # Then there is one undo, not two that delete side by side
-    assert [row.id for row in table.rows(BatchKind.UNDO)] == [undo.id]
+    # Then there is one undo, not two that delete side by side, and it begins when reads show what was written
+    assert [(row.id, row.run_after) for row in table.rows(BatchKind.UNDO)] == [(undo.id, SHOWN_AT)]
+
+
+@pytest.mark.parametrize("stopped", ["paused", "parked"])
+def test_a_roll_back_that_stood_still_goes_on_once_reads_show_what_was_written_meanwhile(
+    database: Database, stopped: str
+) -> None:
+    # Given a roll back that a person paused, or that stopped at a batch
+    table = JobTable(database)
+    table.apply(plan_of(planned("s", "t")), waits=Waits(source_lag_s=40.0, target_lag_s=50.0))
+    table.verified()
+    acts.roll_back(database, table.job_id, "ana", None)
+    if stopped == "paused":
+        acts.pause(database, table.job_id, "ana")
+    else:
+        (lease,) = table.take()
+        table.park(lease)
+    table.advance(2)
+    assert table.job.resume_to is JobState.ROLLING_BACK
+    # When it goes on
+    with table.begin() as connection:
+        goes_on_at = refusals.now(connection)
+    if stopped == "paused":
+        acts.resume(database, table.job_id, "ana")
+    else:
+        acts.retry(database, table.job_id, "ana", "failed")
+    # Then it compares what reads show by then
+    (compare,) = table.rows(BatchKind.COMPARE)
+    assert compare.run_after >= goes_on_at + timedelta(seconds=50) and table.take() == []
 
 
 def test_a_removal_whose_lease_is_lost_is_not_even_intended(database: Database) -> None:

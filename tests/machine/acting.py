@@ -78,7 +78,8 @@ class LawBroken(BaseException):
 class Stop:
     """The place where a worker stops, and how: dies, freezes, unavailable or timed out.
 
-    `gate` is a number, or a name: `begin` and `committed` of a transaction, `fetch` and `fetch answered` of a call.
+    `gate` is a number, or a name: `begin` and `committed` of a transaction, `statement` before one that needs none,
+    `fetch` and `fetch answered` of a call.
     """
 
     gate: int | str
@@ -93,6 +94,7 @@ class Worker:
     def __init__(self, process: WorkerProcess, wakeup: Wakeup, stop: Stop | None) -> None:
         self.wakeup = wakeup
         self.lease: Lease | None = None
+        self.works = False
         self.frozen = False
         self.failure: BaseException | None = None
         self._process, self._stop = process, stop
@@ -138,10 +140,11 @@ class Worker:
 
     def began(self, lease: Lease) -> None:
         """Remember the batch at work: after that of its wake-up a worker goes on with others."""
-        self.lease = lease
+        self.lease, self.works = lease, True
 
     def ended(self, lease: Lease, outcome: Outcome) -> None:
         """Nothing more is known of a batch than of its lease."""
+        self.works = False
 
     def does(self, what: str) -> None:
         """Raise LawBroken where it does ever more."""
@@ -188,7 +191,10 @@ class GatedDatabase(Database):
     def once(self) -> Iterator[sa.Connection]:
         worker = Worker.current()
         if worker is not None:
-            worker.does("a statement")
+            if worker.works:
+                worker.gate("statement")
+            else:
+                worker.does("a statement")
         with super().once() as connection:
             yield connection
 

@@ -15,7 +15,7 @@ from vecfleet.errors import BadPlan, Refused
 
 KINDS = ("list", "copy", "verify", "survey", "recheck", "clear", "remove", "compare", "undo", "drop")
 WHERE = (
-    *("begin", "committed", "fetch", "fetch answered", "list answered", "upsert", "upsert answered"),
+    *("begin", "committed", "statement", "fetch", "fetch answered", "list answered", "upsert", "upsert answered"),
     *("delete", "delete answered", "delete_namespace", "delete_namespace answered"),
 )
 STOPS = st.builds(Stop, st.sampled_from(WHERE), st.sampled_from(("freezes", "dies")))

@@ -12,15 +12,13 @@ from job_table import INDEX, JobTable, plan_of, planned
 from migrations.plan import Plan
 from orchestrator.cli import session, whole_indexes
 from orchestrator.core.freshness import Waits
-from orchestrator.core.model import Wakeup
+from orchestrator.core.model import Job, Wakeup
 from orchestrator.core.states import JOB_ENDED, BatchKind, BatchState, JobState
 from orchestrator.dispatcher import Dispatcher
 from orchestrator.ledger import batches, route_table
 from orchestrator.ledger.database import Database
-from orchestrator.queue import make_app
 from orchestrator.services.erase import JobTableBooks
 from orchestrator.services.lost_commits import Remembered
-from orchestrator.telemetry.counters import Counters
 from tests.machine import older
 from tests.machine.acting import Stop, Worker
 from tests.machine.jobs import World, judge_failure
@@ -93,10 +91,9 @@ class Life:
 
     def _dispatcher(self) -> Dispatcher:
         """One that remembers its looks as all do: by itself, in Redis and in the state folder."""
-        settings = self.world.process.settings
-        redis_url = settings.redis_url.get_secret_value()
-        remembered = Remembered(redis_url, settings.vecfleet_home)
-        return Dispatcher(self.world.database, make_app(redis_url), Counters(redis_url), remembered, lease_s=LEASE_S)
+        process, settings = self.world.process, self.world.process.settings
+        remembered = Remembered(settings.redis_url.get_secret_value(), settings.vecfleet_home)
+        return Dispatcher(self.world.database, process.fleet.celery, process.counters, remembered, lease_s=LEASE_S)
 
     small_batches = Limits(upsert_records=1)
 
@@ -199,9 +196,13 @@ class Life:
             self.application.stopped = True  # without a cut-over, whoever cleans up has stopped its writers
         return refused
 
-    def round(self, window: int = 8) -> int:
-        """The dispatcher decides, workers do all that is due, and a while passes. How many wake-ups there were."""
-        self.tick()
+    def round(self, window: int = 8, *, decided: bool = False) -> int:
+        """The dispatcher decides, workers do all that is due, and a while passes. How many wake-ups there were.
+
+        `decided`: it has just decided, and would find nothing else.
+        """
+        if not decided:
+            self.tick()
         wakeups = self.table.dispatch(window)
         for wakeup in wakeups:
             self.work(wakeup)
@@ -239,9 +240,19 @@ class Life:
             self.index.story.tell(f"job {self.number} is {job.state}" + (f": {job.reason}" if job.reason else ""))
             if job.state is JobState.CUT_OVER and not self.application.is_led_to_the_new_side:
                 self.application.is_cut_over()
-            if job.state is JobState.VERIFIED and job.plan.policies.writers == "delta":
-                self.laws.two_passes_are_true(self.passes_began[job.passes - 1])
+            if job.state is JobState.VERIFIED and (since := self._written_before(job)) is not None:
+                self.laws.a_verdict_is_true(job.id, since)
         return job.state
+
+    def _written_before(self, job: Job) -> float | None:
+        """The time before which all was written that a verdict covers; None where it covers both sides as they are."""
+        match job.plan.policies.writers:
+            case "delta":
+                return self.passes_began[job.passes - 1]
+            case "freeze":
+                return self.laws.applied_at[job.id]
+            case _:
+                return None
 
     def _routes(self) -> RouteTable:
         """As applications read them: at no worker's gate."""
@@ -330,10 +341,10 @@ class Life:
         """Go on until the job is in one of these states, or at rest in another."""
         stays = {*states, JobState.NEEDS_ATTENTION, JobState.PAUSED, *JOB_ENDED}
         for _ in range(rounds):
-            state = self.tick()
+            before, state = self._state, self.tick()
             if state in stays:
                 return state
-            self.round()
+            self.round(decided=state is before)
         raise AssertionError(f"job {self.number} stays {self.table.job.state}: {self.table.job.reason}")
 
     def ends(self) -> None:

@@ -55,7 +55,7 @@ def come_to(life: Life, stage: str, *, moves_readers: bool) -> None:
         life.until(JobState.CLEANED)
 
 
-def writes_last_and_freezes(life: Life, how: str = "clean up") -> None:
+def writes_last_and_freezes(life: Life) -> None:
     """One record is updated and one added right before the writers stop."""
     life.holds(ALMA, "a", "b")
     life.settles()
@@ -63,11 +63,7 @@ def writes_last_and_freezes(life: Life, how: str = "clean up") -> None:
     life.application.writes(ALMA, record("c"))
     life.passes(life.index.chance.number(5))
     life.applies(ALMA)
-    _cleaned(life, how)
-
-
-def writes_last_and_freezes_by_ids(life: Life) -> None:
-    writes_last_and_freezes(life, "clean up by ids")
+    _cleaned(life, "clean up")
 
 
 def is_cleaned(life: Life, how: str = "clean up") -> None:
@@ -93,7 +89,7 @@ def writes_while_it_is_copied(life: Life) -> None:
     life.ends()
 
 
-def writes_until_the_cut_over(life: Life) -> None:
+def writes_until_the_cut_over(life: Life, how: str = "clean up") -> None:
     """It writes to the old side once more, after the last pass and right before the readers move."""
     life.holds(ALMA, "a", "b")
     life.settles()
@@ -102,8 +98,12 @@ def writes_until_the_cut_over(life: Life) -> None:
     life.application.writes(ALMA, record("b", "newer"))
     life.application.writes(ALMA, record("c"))
     life.asks("cut over")
-    _asks_until_granted(life, "clean up")
+    _asks_until_granted(life, how)
     life.ends()
+
+
+def writes_until_the_cut_over_by_ids(life: Life) -> None:
+    writes_until_the_cut_over(life, "clean up by ids")
 
 
 def is_given_up_after_its_cut_over(life: Life) -> None:
@@ -229,7 +229,10 @@ def _lands_late(life: Life, how: str, operation: str) -> None:
     life.until(JobState.VERIFIED)
     life.asks(how)
     life.until(JobState.CLEANED)
-    _goes_back(life)
+    new = record("a", "by somebody to whom the namespace is free")
+    life.strangers.write(ALMA, new)
+    life.ends()
+    assert life.index.truth(ALMA).get("a") == new, "a deletion of an ended job took what was written since"
 
 
 def lands_late_whole(life: Life) -> None:
@@ -380,6 +383,25 @@ def is_rolled_back_though_another_job_leads_its_tenant_there(life: Life) -> None
     life.tick()
     life.asks("roll back")
     life.ends()
+
+
+def is_taken_back_right_after_its_copy_was_used(life: Life) -> None:
+    """Both sides stayed: an application changes its copy, drops the old side, and a person takes the copy back."""
+    target, newer = "creator_ana_twin_alma", record("b", "newer", creator_id="ana", twin_id="alma", migrated_from=ALMA)
+    life.holds(ALMA, "a", "b")
+    life.settles()
+    life.applies(ALMA)
+    life.until(JobState.VERIFIED)
+    _asks_until_granted(life, "finish")
+    life.settles()
+    life.strangers.write(target, newer)
+    life.strangers.drop(ALMA)
+    life.passes(life.index.chance.number(5))
+    life.asks("roll back")
+    life.ends()
+    there = life.index.truth(target)
+    assert there.get("b") == newer, "what the application wrote to its copy is nowhere any more"
+    assert "a" in there, "a last copy is taken back"
 
 
 def is_wiped_right_after_a_write(life: Life) -> None:

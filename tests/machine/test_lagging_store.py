@@ -22,7 +22,7 @@ from orchestrator.cli import whole_indexes
 from orchestrator.core import deciding, guards
 from orchestrator.core.guards import missing_cap
 from orchestrator.core.model import Deletion
-from orchestrator.ledger import cleanup, copies, deletions, erasures
+from orchestrator.ledger import cleanup, deletions, erasures, listings
 from orchestrator.ledger import tables as t
 from orchestrator.services import acts, refusals
 from tests.machine import scripts
@@ -179,23 +179,23 @@ FORGOTTEN = ((Work, "lands_within_s", lambda *_: 0.0),)
 REPEATED = ((Lane, "_delete", _repeats),)
 
 SAFEGUARDS = {
-    "a source is read when reads can show its last write, whole": Safeguard(
-        scripts.writes_last_and_freezes, _sources_fresh_by(_fresh_at_once)
+    "a frozen source is read when reads can show its last write": Safeguard(
+        scripts.writes_last_and_freezes, ((deciding, "readable_from", lambda *_: None),)
     ),
-    "a source is read when reads can show its last write, by ids": Safeguard(
-        scripts.writes_last_and_freezes_by_ids, _sources_fresh_by(_fresh_at_once)
-    ),
-    "a source is read when reads can show its last write, delta": Safeguard(
+    "a source is deleted when reads can show its last write, whole": Safeguard(
         scripts.writes_until_the_cut_over, _sources_fresh_by(_fresh_at_once), "delta"
+    ),
+    "a source is deleted when reads can show its last write, by ids": Safeguard(
+        scripts.writes_until_the_cut_over_by_ids, _sources_fresh_by(_fresh_at_once), "delta"
     ),
     "an index is emptied of what reads show once its writers have stopped": Safeguard(
         scripts.is_wiped_right_after_a_write, ((whole_indexes, "wait_for_reads", lambda *_: None),)
     ),
     "a look that came too early is no evidence, whole": Safeguard(
-        scripts.is_cleaned, _sources_fresh_by(_fresh_at_once)
+        scripts.is_cleaned, _sources_fresh_by(_fresh_at_once), "delta"
     ),
     "a look that came too early is no evidence, by ids": Safeguard(
-        scripts.is_cleaned_by_ids, _sources_fresh_by(_fresh_at_once)
+        scripts.is_cleaned_by_ids, _sources_fresh_by(_fresh_at_once), "delta"
     ),
     "what a deletion rests on is on record, whole": Safeguard(
         scripts.is_cleaned, ((deletions, "note_whole", lambda *_, **__: None),)
@@ -252,6 +252,11 @@ SAFEGUARDS = {
     "what a route leads to is not rolled back": Safeguard(
         scripts.is_rolled_back_though_another_job_leads_its_tenant_there, ((refusals, "against_routes", lambda _: []),)
     ),
+    "what an ended job left is taken back once reads show what was written since": Safeguard(
+        scripts.is_taken_back_right_after_its_copy_was_used,
+        ((acts, "both_sides_fresh_from", lambda asked_at, _: asked_at),),
+        fresh=(),
+    ),
     "lost commits are noticed": Safeguard(
         scripts.is_put_back_before_its_cut_over, ((dispatcher, "lost", lambda *_: None),), fresh=(*TARGETS, ALMA)
     ),
@@ -259,7 +264,7 @@ SAFEGUARDS = {
         scripts.is_put_back_before_its_deletion, ((cleanup, "prove_again", lambda *_: None),), fresh=(*TARGETS, ALMA)
     ),
     "a batch without ids is not the beginning": Safeguard(
-        scripts.is_erased_between_two_passes, ((copies, "manifest_page", _with_the_emptied),), "delta"
+        scripts.is_erased_between_two_passes, ((listings, "manifest_page", _with_the_emptied),), "delta"
     ),
 }
 

@@ -73,6 +73,39 @@ def test_what_the_service_cannot_do_is_refused(
         plan(world, folders, "a", "b", **options)
 
 
+def _fields(dense: str) -> dict[str, Any]:
+    return {"schema": {"fields": {dense: {"type": "dense_vector", "dimension": 8, "metric": "cosine"}}}}
+
+
+def test_lines_go_into_a_document_index_and_parquet_into_one_of_vectors(world: World, folders: ParquetStore) -> None:
+    # Given an export of a document index
+    world.index(INDEX, **_fields("embedding"))
+    folder = folders.open(folders.create_like(FOLDER, world.describe(INDEX), None, None))
+    folder.upsert("a", [Record("a", b"\0\0\x80\x3f" * 8)])
+
+    # Then the service may import it into a new one, and into one whose field has that name
+    assert plan(world, folders).policies.bulk == FILES
+    world.index("fitting", **_fields("embedding"))
+    assert plan(world, folders, index="fitting").policies.bulk == FILES
+
+    # And it would leave everything out where the field has another name, or there are no documents
+    world.index("renamed", **_fields("vector"))
+    with pytest.raises(BadPlan, match="under its name in the files, and the index has no field 'embedding'"):
+        plan(world, folders, index="renamed")
+    world.index("vectors", **_fields("_values"))
+    with pytest.raises(BadPlan, match="takes Parquet for an index of vectors, and this export is of JSON lines"):
+        plan(world, folders, index="vectors")
+    # And a job that copies goes by the content
+    assert plan(world, folders, index="renamed", bulk=None).moves
+    assert plan(world, folders, index="vectors", bulk=None).moves
+
+
+def test_parquet_is_not_for_a_document_index(world: World, folders: ParquetStore) -> None:
+    world.index("documents", **_fields("embedding"))
+    with pytest.raises(BadPlan, match="takes JSON lines for a document index, and this export is of Parquet"):
+        plan(world, folders, "a", index="documents")
+
+
 def test_namespaces_that_are_there_or_lie_under_other_names_are_refused(world: World, folders: ParquetStore) -> None:
     with pytest.raises(BadPlan, match="by their folders' other names: 'x/y'"):
         plan(world, folders, "a", "x/y")

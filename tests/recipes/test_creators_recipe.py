@@ -46,6 +46,19 @@ def test_one_creator_for_all_gets_every_namespace_as_a_twin_of_the_old_name(worl
     assert made.digest == made.computed_digest()
 
 
+def test_records_that_would_be_parked_for_what_they_hold_are_foreseen(world: World) -> None:
+    # Given records that hold another twin, among others
+    index = world.index(INDEX)
+    fill(index, "t-1", ["a", "b", "c"])
+    fill(index, "t-2", ["d", "e"], {"twin_id": "another"})
+    # When it is planned, then the plan warns of them and names the option that moves them
+    [warning] = plan(world, Grouping(creator="ana")).warnings
+    assert warning.startswith("of 5 records looked at, 2 hold another value under 'twin_id' already: ")
+    assert "will be parked" in warning and "`--conflicts keep`" in warning
+    # And there is nothing to warn of with that option
+    assert plan(world, Grouping(creator="ana"), policies=Policies(conflicts="keep")).warnings == ()
+
+
 def test_planning_writes_nothing(world: World) -> None:
     index = world.seeded()
     before = list(index.namespaces())

@@ -10,11 +10,12 @@ import pytest
 from migrations.plan import Plan
 from migrations.recipes import ImportOptions, plan_import
 from orchestrator.core.states import JobState
-from orchestrator.ledger import jobs
-from orchestrator.services import acts, apply
+from orchestrator.ledger import index_acts, jobs
+from orchestrator.services import acts, apply, forget
 from tests.stories.emulated import Row, assert_same_index, row
 from tests.stories.world import SMALL, WHO, OpenWorld, World
 from vecfleet.errors import Refused, StoreError
+from vecfleet.names import Tenant
 from vecfleet.stores.base import BulkFiles, Filling
 
 pytestmark = pytest.mark.story
@@ -132,6 +133,36 @@ def test_what_only_the_bucket_holds_is_refused_and_no_index_is_to_be_deleted_for
     assert files.uri in str(refused.value.next_step) and "delete" not in str(refused.value.next_step)
 
 
+def test_what_a_bucket_still_has_of_an_erased_tenant_begins_no_job_and_is_found_by_the_next_erasure(
+    open_world: OpenWorld, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # Given a bucket that was filled before a tenant was erased, and an index of which no job knows
+    own = "creator_zoe_twin_coach"
+    world = open_world(pinecone_index_name=SMALL, freshness_wait_seconds=0.2)
+    exported(world, alma=[row("alma-0")], **{own: [row("zoe-0")]})
+    bucket = tmp_path_factory.mktemp("elsewhere") / "bucket"
+    shutil.copytree(world.folder / FOLDER, bucket)
+    assert erase(world, "zoe")
+    world.emulator.create_index(COPY)
+    options = ImportOptions(folder=FOLDER, index=COPY, bulk=BulkFiles(f"file://{bucket}"))
+    plan = plan_import(world.fleet.folders, world.fleet.store, options, now=datetime.now(UTC))
+
+    # When the service has imported it
+    with pytest.raises(Refused, match="holds 1 namespace of tenants that were erased") as refused:
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+    assert refused.value.code == "erased-came-back" and own in world.emulator.dump(COPY)
+
+    # Then what the refusal says removes it, and the plan goes on
+    assert erase(world, "zoe")
+    assert own not in world.emulator.dump(COPY)
+    assert apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+
+
+def erase(world: World, creator: str) -> bool:
+    """Say whether the erasure has its certificate."""
+    return bool(forget.erase(world.fleet, Tenant(creator), WHO, forget.reach(world.fleet)).certificate)
+
+
 def test_an_import_that_finds_no_files_says_what_the_service_said(open_world: OpenWorld) -> None:
     world = open_world()
     exported(world, alma=[row("alma-0")])
@@ -147,18 +178,23 @@ def test_others_see_how_far_the_service_is_while_one_waits(open_world: OpenWorld
     # Given an import that somebody waits for
     world = open_world()
     exported(world, alma=[row(f"alma-{n}") for n in range(20)])
-    notes, seen = world.fleet.fillings, []
-    assert notes is not None
+    seen = []
     # When others look at the same moment
     plan = planned(world)
     apply.apply(
-        world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda begun: seen.append((begun.so_far, notes.every()))
+        world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda begun: seen.append((begun.so_far, shown(world)))
     )
     # Then they see what the service says of it, and whose plan it is
     assert seen
     for so_far, told in seen:
         [one] = told
-        assert (one.so_far, one.by, one.plan_digest) == (so_far, WHO, plan.digest)
+        told = one.to_json()
+        assert (told["so_far"], told["by"], told["plan_digest"]) == (so_far, WHO, plan.digest)
         assert str(one).startswith(f"the service imports file://{world.folder}/{FOLDER} into {COPY}: {so_far}")
     # And once the job has begun, nothing is told any more
-    assert notes.every() == []
+    assert shown(world) == []
+
+
+def shown(world: World) -> list[index_acts.Filling]:
+    with world.fleet.database.begin() as connection:
+        return index_acts.shown(connection)

@@ -32,7 +32,7 @@ def workers_check(world: World) -> doctor.Check:
 
 def test_the_pages_first_line_alone_works_a_job_to_its_end_and_the_others_do_as_it_says(open_world: OpenWorld) -> None:
     # Given a worker as the page starts it
-    [[first], commands] = BLOCKS
+    [[*_, first], commands] = BLOCKS
     world = open_world()
     before = world.fill(alma=60, bruno=40, chiara=1)
     world.start_celery(*shlex.split(first)[1:])
@@ -50,8 +50,16 @@ def test_the_pages_first_line_alone_works_a_job_to_its_end_and_the_others_do_as_
     assert all(name in said["inspect active_queues"] for name in ("control", "copy", "verify", "cleanup"))
     assert "vecfleet.copy_batch" in said["inspect registered"]
     assert "workers.threads:TaskPool" in said["inspect stats"]
+    assert '"task_acks_late": true' in said["inspect conf"] and "results:disabled" in said["report"]
     assert "pool will grow" in said["control pool_grow 2"]
+    assert "no longer consuming from copy" in said["control cancel_consumer copy"]
+    assert "add consumer copy" in said["control add_consumer copy"]
     assert "new rate limit set successfully" in said["control rate_limit vecfleet.copy_batch 100/m"]
+    # And it serves every queue again, and none of a mistyped name
+    assert "there is no queue cpoy; it is one of control, copy" in typed(
+        world, "celery -A workers control add_consumer cpoy"
+    )
+    assert workers_check(world).ok
     # And a limit that is left on is named
     typed(world, "celery -A workers control rate_limit vecfleet.list_namespace 1/m")
     assert "takes at most 1/m of vecfleet.list_namespace, until `celery -A" in workers_check(world).detail
@@ -83,6 +91,12 @@ def test_a_shutdown_from_afar_hands_back_what_cannot_be_finished(open_world: Ope
     world.start_dispatcher()
     job_id = world.apply(world.plan(SMALL))
     world.until("its copies wait", lambda: world.emulator.struck() >= 4)
+    # When one of them is to be terminated, then that is refused, and it goes on waiting
+    control = world.fleet.celery.control
+    [[task, *_]] = (control.inspect(timeout=5, limit=1).active() or {}).values()
+    [answer] = control.terminate(task["id"], reply=True, timeout=5, limit=1)
+    assert all("NotImplementedError" in said["error"] for said in answer.values())
+    assert len(world.batches(job_id, BatchState.LEASED)) >= 4
     # When it is told to shut down
     world.fleet.celery.control.shutdown()
     [worker] = world.workers
@@ -92,6 +106,24 @@ def test_a_shutdown_from_afar_hands_back_what_cannot_be_finished(open_world: Ope
     assert world.batches(job_id, BatchState.LEASED) == []
     back = [batch for batch in world.batches(job_id, kind=BatchKind.COPY) if batch["error_class"] == "Released"]
     assert back and {batch["attempts"] for batch in back} == {0}
+
+
+def test_workers_of_celery_multi_work_a_job_to_its_end_and_stop(open_world: OpenWorld) -> None:
+    world = open_world()
+    before = world.fill(alma=20, bruno=10)
+    files = f"--pidfile={world.folder}/%n.pid --logfile={world.folder}/%n.log"
+    try:
+        typed(world, f"celery multi start w1 w2 -A workers -l INFO -c 2 {files}")
+        world.start_dispatcher()
+        job_id = world.apply(world.plan(SMALL))
+        world.reaches(job_id, JobState.VERIFIED)
+        assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
+        world.until(
+            "both said so", lambda: all("ready" in (world.folder / f"{n}.log").read_text() for n in ("w1", "w2"))
+        )
+    finally:
+        typed(world, f"celery multi stopwait w1 w2 --pidfile={world.folder}/%n.pid")
+    assert not list(world.folder.glob("w?.pid"))
 
 
 def test_doctor_names_the_queues_that_nobody_serves(open_world: OpenWorld) -> None:

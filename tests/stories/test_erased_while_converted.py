@@ -1,11 +1,13 @@
 """A tenant is erased while the service converts its index: there is no certificate before nothing comes back."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from migrations.documents import DocumentsOptions, plan_documents
 from migrations.recipes import Common
+from orchestrator.ledger import tables as t
 from orchestrator.services import apply, forget
 from tests.stories.emulated import row
 from tests.stories.world import SMALL, WHO, OpenWorld, World
@@ -31,7 +33,7 @@ def of_zoe(world: World) -> list[str]:
 
 def is_converted(world: World) -> bool:
     conversion = world.fleet.store.conversions().find(SMALL, DOCUMENTS)
-    return conversion is not None and conversion.is_complete
+    return conversion is not None and conversion.complete
 
 
 def test_an_erasure_while_the_service_converts_is_certified_once_nothing_came_back(open_world: OpenWorld) -> None:
@@ -53,9 +55,7 @@ def test_an_erasure_while_the_service_converts_is_certified_once_nothing_came_ba
         apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=erased_meanwhile)
 
     # Then there is no certificate as long as the conversion brings her records
-    world.until(
-        "the conversion is complete", lambda: world.fleet.store.conversions().find(SMALL, DOCUMENTS).is_complete
-    )
+    world.until("the conversion is complete", lambda: world.fleet.store.conversions().find(SMALL, DOCUMENTS).complete)
     assert "zoe-own" in of_zoe(world)
 
     # And the next erasure finds them there, whether or not anybody applies the plan to its end
@@ -76,3 +76,36 @@ def test_nothing_is_converted_while_a_tenant_is_being_erased(open_world: OpenWor
 
     assert refused.value.code == "erasure-under-way"
     assert world.emulator.calls(operation="convert_index") == []
+
+
+def test_nothing_is_converted_of_a_snapshot_that_may_be_older_than_an_erasure(open_world: OpenWorld) -> None:
+    # Given a tenant that was erased, and certified to be gone, a moment ago
+    world = open_world(pinecone_index_name=SMALL, freshness_wait_seconds=0.2)
+    world.emulator.create_index(SMALL)
+    world.emulator.write(SMALL, "alma", [row("alma-1", page=1), row("zoe-among-others", creator_id=ZOE)])
+    assert erase(world)
+
+    # When another plan would have the service convert the index, then that is refused: its snapshot may hold her yet
+    options = DocumentsOptions(source=SMALL, target=DOCUMENTS, converts=True, common=Common())
+    plan = plan_documents(world.fleet.store, options, now=datetime.now(UTC))
+    with pytest.raises(Refused, match="may be older than that") as refused:
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+    assert refused.value.code == "erasure-recent" and "apply again after" in str(refused.value.next_step)
+    assert world.emulator.calls(operation="convert_index") == []
+
+    # And no more once every snapshot is younger
+    earlier = {**certificate(world), "ended": (datetime.now(UTC) - timedelta(minutes=15)).isoformat()}
+    with world.fleet.database.begin() as connection:
+        connection.execute(sa.update(t.erasure).values(certificate=earlier))
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=stop)
+    assert len(world.emulator.calls(operation="convert_index")) == 1
+
+
+def certificate(world: World) -> dict[str, object]:
+    with world.fleet.database.begin() as connection:
+        return dict(connection.execute(sa.select(t.erasure.c.certificate)).scalar_one())

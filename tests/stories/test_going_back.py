@@ -78,7 +78,7 @@ def test_rolling_back_lists_changed_records_and_keeps_them_only_when_told(
     acts.roll_back(world.fleet.database, job_id, WHO, None)
     job = world.reaches(job_id, JobState.NEEDS_ATTENTION)
     # Then it is refused, naming the changed record, and nothing was removed
-    assert job.reason == "refused: 1 records at the targets are no longer what the job wrote"
+    assert job.reason == "refused: 1 record at the targets is no longer what the job wrote"
     assert changed_records(world, job_id) == [(target_of("alma"), "alma-3")]
     assert_same_index(world.emulator.dump(SMALL), as_it_is)
     # And when they are to be kept, everything else goes, and the sources were never touched

@@ -1,5 +1,7 @@
 """A record is called gone only when that is certain: reads lag, and an answer without it proves nothing at first."""
 
+from datetime import timedelta
+
 import pytest
 
 from orchestrator.core.states import BatchKind, BatchState, JobState
@@ -50,6 +52,7 @@ def test_an_id_that_a_lagging_fetch_omits_for_a_while_is_not_lost(open_world: Op
     before["alma"]["late"] = late
     # When the job lists it and fetches without it
     job_id = world.apply(world.plan(SMALL))
+    world.later(by=timedelta(seconds=120))
     world.until("it waits for the record", lambda: "does not return 1 listed ids yet" in world.waits(job_id))
     # Then the record is copied once it is answered, and none is called gone
     world.emulator.no_faults()

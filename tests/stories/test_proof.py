@@ -1,5 +1,7 @@
 """Verification finds every difference, whatever caused it; repair restores our records and leaves others to people."""
 
+from datetime import timedelta
+
 import pytest
 
 from orchestrator.core.states import JobState
@@ -40,6 +42,7 @@ def test_answers_that_lag_behind_are_waited_for_and_nothing_is_repaired(open_wor
     # When the job runs, it waits for them and says so
     world.start(workers=1)
     job_id = world.apply(world.plan(SMALL))
+    world.later(by=timedelta(seconds=120))  # nobody wrote for so long
     world.until("it waits for fresh answers", lambda: "not yet" in world.waits(job_id))
     world.emulator.no_faults()
     job = world.reaches(job_id, JobState.VERIFIED)

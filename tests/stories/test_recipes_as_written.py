@@ -274,15 +274,6 @@ def test_merge_namespaces(brain: World) -> None:
     reader.assert_typed_it_all()
 
 
-def test_export_and_import(brain: World) -> None:
-    before = fill(brain, coach=12, __default__=5)
-    reader = Reader(brain, "export-and-import")
-    reader.type_next(4)
-    assert_same_index(brain.emulator.dump("digital-twin-restored"), before)
-    assert_same_index(brain.emulator.dump(BRAIN), before)
-    reader.assert_typed_it_all()
-
-
 def test_finish_a_copy(brain: World) -> None:
     before = fill(brain, coach=12, __default__=5)
     reader = Reader(brain, "finish-a-copy")
@@ -437,6 +428,6 @@ def test_change_the_model(brain: World) -> None:
 
 def test_every_page_has_its_story() -> None:
     pages = {page.stem.replace("-", "_") for page in RECIPES.glob("*.md")} - {"index"}
-    stories = "".join(file.read_text() for file in Path(__file__).parent.glob("test_recipes_*.py"))
+    stories = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
     told = set(re.findall(r"^def test_(\w+)\(", stories, re.MULTILINE))
     assert pages <= told

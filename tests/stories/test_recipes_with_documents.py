@@ -1,6 +1,7 @@
 """An index of vectors becomes a document index, proven record by record, and an index of vectors again."""
 
 import json
+import os
 import struct
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import jobs
 from orchestrator.services import acts, apply
 from tests.stories.emulated import Row, Rows, assert_same_index, row
+from tests.stories.launching import type_out
 from tests.stories.test_recipes_as_written import A_DAY, BRAIN, Reader
 from tests.stories.world import NOW, SMALL, WHO, OpenWorld, World
 from vecfleet.errors import BadPlan, Refused, StoreError
@@ -84,6 +86,7 @@ def test_vectors_become_documents_and_go_back_byte_for_byte_though_workers_die(o
     acts.clean_up(world.fleet.database, job_id, WHO, by_ids=False)
     world.reaches(job_id, JobState.CLEANED)
     assert not any(world.emulator.dump(SMALL).values())
+    assert_evidence(world, job_id, before)
     # When a reverse plan brings them back, and a worker dies again
     back_plan = plan_reverse(world.fleet.store, original, list(world.targets(job_id)), prices=Prices(), now=NOW)
     world.start_worker()
@@ -94,6 +97,7 @@ def test_vectors_become_documents_and_go_back_byte_for_byte_though_workers_die(o
     # Then the index of vectors is as it was, every byte of it
     assert_same_index(world.emulator.dump(SMALL), before)
     assert not any(world.emulator.dump(DOCUMENTS).values())
+    assert_evidence(world, back, before)
 
 
 def test_a_record_that_comes_later_and_fits_no_document_is_parked_with_the_reason(open_world: OpenWorld) -> None:
@@ -244,6 +248,18 @@ def test_vectors_to_documents(open_world: OpenWorld) -> None:
     reader.type_next()
     assert_same_index(world.emulator.dump(BRAIN), before)
     reader.assert_typed_it_all()
+
+
+def assert_evidence(world: World, job_id: int, deleted: dict[str, Rows]) -> None:
+    """For each deletion of a source it is on record which looks it rests on, each late enough."""
+    typed = type_out("show-evidence", str(job_id), "--json", env=os.environ | world.env)
+    sources = {one["source"]: one for one in json.loads(typed.stdout)["sources"]}
+    assert {name: one["deleted"] for name, one in sources.items()} == {
+        name: len(rows) for name, rows in deleted.items()
+    }
+    for one in sources.values():
+        assert one["is_fresh"] and one["read_from"] is not None, one
+        assert max(one["read_from"], one["listed_at"]) <= one["asked_to"], one
 
 
 def apply_and_kill_a_worker(world: World, plan: Plan) -> int:

@@ -95,7 +95,7 @@ def test_a_failed_batch_is_a_failure_one_that_waits_a_retry_and_neither_quotes_a
     [parked] = world.batches(job_id, BatchState.PARKED)
     assert of_alma.result.startswith("copied 20, parked 1, ")
     assert f"`vecfleet park list {job_id}`" in of_alma.result
-    assert of_bruno.result.startswith("parked; `vecfleet retry ") and ": Conflict: " in of_bruno.result
+    assert of_bruno.result.startswith("Conflict: ") and "; parked: `vecfleet retry " in of_bruno.result
     assert f"`vecfleet retry {job_id} failed --batch {parked['id']}`" in of_bruno.result
     # And the next attempt is a task of its own, which succeeded
     assert first("chiara", "SUCCESS").uuid != waiting.uuid
@@ -137,6 +137,6 @@ def test_forked_workers_show_one_task_a_wake_up_in_its_worst_state(world: World,
     world.reaches(job_id, JobState.NEEDS_ATTENTION)
     failed = world.until("a failure shows", lambda: monitor.ended(state="FAILURE"))
     assert {task.state for task in failed} == {"FAILURE"}
-    assert all(": Conflict: " in task.result and SECRET not in task.result for task in failed)
+    assert all(task.result.startswith("Conflict: ") and SECRET not in task.result for task in failed)
     assert all(ast.literal_eval(task.kwargs)["job"] == job_id for task in failed)
     assert not any(task.traceback for task in monitor.tasks())

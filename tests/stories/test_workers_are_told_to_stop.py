@@ -61,6 +61,27 @@ def test_a_worker_whose_batches_cannot_be_finished_in_time_hands_them_back(open_
     assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})
 
 
+def test_a_worker_that_is_to_end_at_once_hands_back_without_its_grace(open_world: OpenWorld) -> None:
+    world = open_world(launch=cold, lease_seconds=LEASE_S, worker_grace_seconds=LEASE_S)
+    world.fill(**{f"n{number}": 12 for number in range(6)})
+    # Given a worker that has long to wait, and was told to stop, with a grace to match
+    job_id = world.apply(world.plan(SMALL))
+    world.emulator.fault(operation="upsert", status=429, retry_after=30)
+    world.start(workers=1)
+    [leaving] = world.workers
+    world.until("its copies wait", lambda: world.emulator.struck() >= 4 and held_by(world, job_id, leaving))
+    os.kill(leaving.pid, signal.SIGTERM)
+    # When it is told once more, by the signal that lets Celery wait for nothing
+    os.kill(leaving.pid, signal.SIGQUIT)
+    assert leaving.child is not None
+    leaving.child.wait(timeout=PATIENCE_S)
+    # Then it has ended, holds nothing, and has spent no attempt
+    assert "Traceback" not in leaving.log.read_text(), leaving.log_tail()
+    assert world.batches(job_id, BatchState.LEASED) == []
+    back = [batch for batch in world.batches(job_id, kind=BatchKind.COPY) if batch["error_class"] == "Released"]
+    assert back and {batch["attempts"] for batch in back} == {0}
+
+
 def held_by(world: World, job_id: int, worker: Process) -> set[int]:
     """The copy batches that this worker has on lease."""
     leased = world.batches(job_id, BatchState.LEASED, kind=BatchKind.COPY)

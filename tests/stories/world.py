@@ -180,7 +180,8 @@ class World:
     def later(self, by: timedelta) -> None:
         """Make the job table as it is so much later, where nothing happened meanwhile."""
         with self.fleet.database.begin() as connection:
-            connection.execute(sa.update(t.job).values(cut_over_at=t.job.c.cut_over_at - by))
+            made_at, cut_over_at = t.job.c.created_at - by, t.job.c.cut_over_at - by
+            connection.execute(sa.update(t.job).values(created_at=made_at, cut_over_at=cut_over_at))
             connection.execute(sa.update(t.target).values(verdict_at=t.target.c.verdict_at - by))
 
     # What there is to see

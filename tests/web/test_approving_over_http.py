@@ -15,7 +15,7 @@ from job_table import INDEX, JobTable, plan_of, planned
 from migrations.plan import write_plan
 from orchestrator.core.states import JobState
 from orchestrator.core.two_persons import TwoPersons
-from orchestrator.ledger import consents, erasures, request_keys
+from orchestrator.ledger import consents, erasures, index_acts, request_keys
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.request_keys import KeyedRequest
 from vecfleet.fleet.models import KEY_HEADER, PREFIX, Erase
@@ -156,3 +156,19 @@ def test_what_waits_for_a_second_person_is_not_answered_as_done(
     done = stranger.post(PREFIX + there, json=body, headers=headers)
     assert (done.status_code, done.json()["did"]) == (200, "clean up")
     assert table.job.state is JobState.CLEANING
+
+
+def test_a_filling_of_which_nobody_can_know_is_given_up_once_under_its_key(post: Post, database: Database) -> None:
+    # Given an index of an account that the settings do not name
+    with database.begin() as connection:
+        index_acts.note_filling(connection, "pinecone@gone:mind", None, "olga")
+    # When a program gives it up, and sends that again
+    body = {"index": "pinecone@gone:mind"}
+    first, again = (post("/fillings/give-up", body, "k") for _ in range(2))
+    # Then that is done once, in its name, and another request is told that it was
+    assert (first.status_code, again.json()["act"]) == (200, first.json()["act"]), first.json()
+    assert "no account" in first.json()["facts"]["why"]
+    assert post("/fillings/give-up", body, "other").json()["code"] == "filling-given-up"
+    with database.begin() as connection:
+        [filling] = index_acts.given_up(connection)
+    assert filling.given_up_by == first.json()["who"]

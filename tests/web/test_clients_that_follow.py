@@ -84,6 +84,21 @@ def test_a_job_waits_for_no_client_that_follows_no_freeze(table: JobTable, shop:
     assert table.job.state is JobState.RUNNING
 
 
+def test_a_client_that_may_have_written_since_the_job_was_made_is_waited_for_although_the_fleet_was_down(
+    table: JobTable, shop: Asking
+) -> None:
+    # Given a client with routes, a job, and a fleet that stops before it looks at the job
+    shop.ask()
+    applied(table)
+    # When it is back, and the client wrote by those routes until they were too old
+    quiet_for(table, 76)
+    table.put(created_at=table.job.created_at - timedelta(seconds=76))
+    table.advance(2)
+
+    # Then the job counts the client's last write from now on, not from its making
+    assert table.job.state is JobState.PLANNED and table.job.frozen_at is not None
+
+
 def test_a_job_whose_writers_go_on_waits_for_no_client(table: JobTable, shop: Asking) -> None:
     shop.ask()
     applied(table, writers="delta").advance()
@@ -144,4 +159,5 @@ def test_the_page_of_a_job_lists_the_clients_and_when_they_asked(
     page = signed_in("viewer").get(f"/jobs/{table.job_id}").text
 
     assert "2 clients refuse writes to the sources" in page
-    assert "web-1" in page and "the shop" in page and "✓ yes" in page and "▲ no: an earlier version" in page
+    assert "web-1" in page and "the shop" in page
+    assert "✓ refuses to write there" in page and "▲ writes there: an earlier version" in page

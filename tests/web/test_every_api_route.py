@@ -49,6 +49,7 @@ TABLE: Mapping[str, Row] = {
     "GET /plans/{name}": Row("read", 404),
     "GET /plans/{name}/dry-run": Row("operate", 404),  # it spends read units
     "GET /erasures/{number}": Row("read", 200),
+    "GET /fillings": Row("read", 200),
     "POST /jobs": Row("operate", 404, {"plan": "none.yaml", "digest": "x"}),
     "POST /jobs/{job}/pause": Row("operate", 409),
     "POST /jobs/{job}/resume": Row("operate", 409),
@@ -65,6 +66,7 @@ TABLE: Mapping[str, Row] = {
     "POST /jobs/{job}/leave-behind": Row("approve", 409, {"records": "all"}),
     "POST /jobs/{job}/cleanup": Row("approve", 409, NAMED),
     "POST /jobs/{job}/rollback": Row("approve", 200, NAMED),
+    "POST /fillings/give-up": Row("approve", 404, {"index": "nowhere"}),
     "POST /erasures": Row("approve", 422, {"creator": "ana_twin_x"}),
 }
 

@@ -297,6 +297,7 @@ def test_a_clean_up_that_may_not_be_is_refused_in_the_guards_words(signed_in: Br
     # The question says so before anything is typed
     asked = operator.get("/jobs/1/cleanup").text
     assert all(objection in asked for objection in objections) and 'name="typed"' not in asked
+    assert "Next: " in asked
     # And so does the guard, whoever asks anyway
     form = {"proof": proof(operator), "typed": "digital-twin-brain"}
     answer = operator.post("/jobs/1/cleanup", data=form)
@@ -341,8 +342,8 @@ def test_a_failed_batch_of_a_paused_job_is_run_again_once_it_is_resumed(signed_i
         connection.execute(sa.update(t.batch).values(state="parked", error_class="Conflict", error_text="locked"))
     page = signed_in("operator").get("/jobs/1").text
     assert page.index('id="part-failed"') < page.index('id="part-actions"') < page.index('id="part-figures"')
-    assert "Retry: not now; a job that is paused has nothing to retry" in page
-    assert re.search(r'disabled formaction="/jobs/1/retry" name="what" value="failed"', page)
+    assert "Retry all 2 failed batches: not now; a job that is paused has nothing to retry" in page
+    assert '<button disabled aria-describedby="stopped">Retry all 2 failed batches</button>' in page
     assert 'formaction="/jobs/1/resume"' in page
 
 

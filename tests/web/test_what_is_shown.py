@@ -1,22 +1,29 @@
 """The page, tested as tables of what is and what is drawn."""
 
 import asyncio
+import re
 from contextlib import aclosing
+from datetime import UTC, datetime
 
 import pytest
+import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 
 from orchestrator.core.states import JobState, MoveState
 from orchestrator.ledger import dashboards
+from orchestrator.ledger import tables as t
+from orchestrator.ledger.audit import Act
 from orchestrator.ledger.dashboards import Cell
 from orchestrator.pace_view import PaceReader
-from orchestrator.web import charts, views
+from orchestrator.web import charts, pages, views
 from orchestrator.web.acting import against
 from orchestrator.web.feed import Feed, Seen
 from orchestrator.web.sampling import Sample, Sampler
 from tests.web.conftest import Browser
 from vecfleet.errors import NotFound
 from workers.pace import Limit, Pace
+
+NOW = datetime(2026, 2, 11, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -39,26 +46,6 @@ def test_every_state_has_a_letter_of_its_own_and_every_job_state_a_mark() -> Non
     assert set(views.CELL_LETTERS) == set(MoveState)
     assert len(set(views.CELL_LETTERS.values())) == len(MoveState)
     assert set(views.JOB_MARKS) == set(JobState)
-
-
-@pytest.mark.parametrize(
-    ("state", "percent", "offered"),
-    [
-        (JobState.RUNNING, 0, ["pause", "cancel"]),
-        (JobState.PAUSED, 0, ["resume", "cancel"]),
-        (
-            JobState.VERIFIED,
-            25,
-            ["verify", "cutover", "cutover", "reverse", "cleanup", "finish", "rollback", "cancel"],
-        ),
-        (JobState.CUT_OVER, 100, ["verify", "reverse", "cleanup", "finish", "rollback"]),
-        (JobState.NEEDS_ATTENTION, 0, ["verify", "cleanup", "rollback", "cancel"]),
-        (JobState.CLEANED, 100, []),
-        (JobState.ROLLED_BACK, 0, []),
-    ],
-)
-def test_a_job_offers_what_its_state_allows(state: JobState, percent: int, offered: list[str]) -> None:
-    assert [action.name for action in views.actions(state, percent)] == offered
 
 
 @pytest.mark.parametrize(("values", "top"), [([], 1), ([0, 0], 1), ([7], 10), ([46], 100), ([1.5], 2), ([0.03], 0.05)])
@@ -203,3 +190,74 @@ def test_a_chart_without_a_line_is_left_out(table: JobTable, signed_in: Browser)
     page = browser.get("/jobs/1").text
     assert page.count("<figure") == page.count('<path class="line"')
     assert "Pace, of the limits" not in page
+
+
+def test_the_table_says_that_trouble_stands_first_only_where_there_is_some(table: JobTable, signed_in: Browser) -> None:
+    # Given a job of which everything is verified: nothing is in trouble, nothing is under way
+    table.apply(plan_of(planned("calm", "t-calm"), planned("odd", "t-odd")))
+    table.verified()
+    browser = signed_in("viewer")
+    page = browser.get("/jobs/1").text
+    assert "in trouble" not in page and "under way first" not in page
+    # When a record of the second is parked, then that one stands first, and the table says so
+    with table.by_hand() as connection:
+        connection.execute(sa.update(t.move).where(t.move.c.source == "odd").values(parked=1))
+    page = browser.get("/jobs/1").text
+    assert "Those in trouble first" in page
+    assert page.index(">odd</th>") < page.index(">calm</th>")
+
+
+def test_a_copy_that_is_kept_in_step_gets_its_next_pass_by_a_button(table: JobTable, signed_in: Browser) -> None:
+    # Given a verified copy whose writers go on
+    table.apply(plan_of(planned("s", "t"), writers="delta", cut_over="none"))
+    table.listed({"s": [["a"]]})
+    table.put(state=JobState.VERIFIED)
+    operator = signed_in("operator")
+    page = operator.get("/jobs/1").text
+    assert 'class="main" form="act" formaction="/jobs/1/pass">Another pass</button>' in page
+    answer = operator.post("/jobs/1/pass", data={"proof": proof_in(page)})
+    assert answer.status_code == 303 and table.job.state is JobState.COPIED
+    assert "the sources are read again" in operator.get("/jobs/1").text
+
+
+def test_missing_records_are_confirmed_by_the_button_that_says_how_many(table: JobTable, signed_in: Browser) -> None:
+    # Given a job that stopped because records of its source went missing
+    table.apply(plan_of(planned("s", "t")))
+    table.listed({"s": [["a"]]})
+    why = "4 records are missing; if that is right, `vecfleet set 1 missing 4`"
+    table.put(state=JobState.PAUSED, resume_to=JobState.RUNNING, reason=why)
+    operator = signed_in("operator")
+    page = operator.get("/jobs/1").text
+    assert 'name="lever" value="missing 4">Confirm that 4 records are missing in a source</button>' in page
+    # When a person presses it
+    assert operator.post("/jobs/1/set", data={"proof": proof_in(page), "lever": "missing 4"}).status_code == 303
+    # Then it is confirmed, in that person's name
+    assert table.job.missing_allowed == 4
+    assert "lever missing · value 4" in operator.get("/jobs/1/audit").text
+    # And what is no lever is none
+    for wrong in ("", "missing", "missing many", "nothing 4"):
+        answer = operator.post("/jobs/1/set", data={"proof": proof_in(page), "lever": wrong})
+        assert answer.status_code == 422 and "Next: " in answer.text, wrong
+
+
+def proof_in(page: str) -> str:
+    found = re.search(r'name="proof" value="([^"]+)"', page)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (True, "yes"),
+        (3.0, "3"),
+        ([], "none"),
+        (["a", "b"], "a, b"),
+        (["a", "b", "c", "d"], "a, b, c, d"),
+        (["a", "b", "c", "d", "e"], "a, b, c, … and 2 more"),
+        ({"by_ids": False, "changed": None, "batches": [41, 42]}, "by ids no · batches 41, 42"),
+    ],
+)
+def test_a_value_shows_as_people_read_it(value: object, shown: str) -> None:
+    act = Act(NOW, "ana", "act", {"value": value}, True)
+    assert f"value {shown}<" in pages.text("acts.html", acts=[act])

@@ -318,22 +318,19 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "fields"), ODD)
-def test_odd_input_is_refused_and_never_an_error_of_ours(
-    signed_in: Browser, table: JobTable, method: str, path: str, fields: dict[str, str]
-) -> None:
+def test_odd_input_is_refused_and_never_an_error_of_ours(signed_in: Browser, table: JobTable) -> None:
     table.apply(plan_of(planned("s", "t-s")))
     browser = signed_in("operator")
     proof = re.search(r'name="proof" value="([^"]+)"', browser.get("/jobs/1").text)
     assert proof is not None
-    body = urlencode({"proof": proof[1], **fields}, errors="surrogatepass")
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    answered = []
+    for method, path, fields in ODD:
+        body = urlencode({"proof": proof[1], **fields}, errors="surrogatepass")
+        answer = browser.request(method, path, content=body if method == "POST" else None, headers=kind)
+        answered.append((method, path, answer.status_code))
 
-    answer = browser.request(method, path, content=body if method == "POST" else None, headers=kind)
-
-    assert 200 <= answer.status_code < 500
-    if method == "POST":
-        assert answer.status_code >= 400
+    assert [one for one in answered if not (400 if one[0] == "POST" else 200) <= one[2] < 500] == []
 
 
 @pytest.mark.parametrize("path", [f"/delphi/erasures/{HUGE}", "/delphi/erasures/0", "/delphi/erasures?subject=%00"])

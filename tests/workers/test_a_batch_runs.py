@@ -196,7 +196,11 @@ def test_a_refused_key_does_not_stop_a_job_from_being_cancelled(one: One, fail: 
             KeyError("what a record says"),
             BatchState.PARKED,
             1,
-            ("KeyError", "an unexpected KeyError; the worker's log has the traceback"),
+            (
+                "KeyError",
+                "an unexpected KeyError; the worker's log has the traceback "
+                "(of `vecfleet up`: logs/worker-N.log under VECFLEET_HOME)",
+            ),
         ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,

@@ -24,7 +24,8 @@ def time_passes(one: One, minutes: int) -> None:
     ago = timedelta(minutes=minutes)
     for row in one.table.rows(BatchKind.RECHECK):
         one.table.set_batch(row.id, looked_at=row.looked_at - ago, done_at=row.done_at - ago)
-    one.table.put(started_at=one.table.job.created_at - ago)
+    began = one.table.job.created_at - ago
+    one.table.put(created_at=began, started_at=began)
 
 
 def never_listed(monkeypatch: pytest.MonkeyPatch, *hidden: str) -> None:

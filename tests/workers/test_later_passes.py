@@ -10,7 +10,7 @@ from job_table import planned
 from orchestrator.core import manifests
 from orchestrator.core.next_steps import next_steps
 from orchestrator.core.states import BatchKind, BatchState, JobState
-from orchestrator.ledger import copies, erased_ids, status
+from orchestrator.ledger import copies, erased_ids, listings, status
 from orchestrator.services import acts, left_behind
 from vecfleet.errors import Refused
 from vecfleet.records import Record
@@ -264,8 +264,8 @@ def test_a_listing_ends_that_comes_after_an_erasure_emptied_whole_batches(
         assert asked < 100, "the listing does not end"
         return original(*given)  # type: ignore[arg-type]
 
-    original = copies.manifest_page
-    monkeypatch.setattr(copies, "manifest_page", manifest_page)
+    original = listings.manifest_page
+    monkeypatch.setattr(listings, "manifest_page", manifest_page)
 
     # When the source is read again
     next_pass(one, JobState.VERIFIED)

@@ -85,5 +85,5 @@ def test_a_services_words_stay_in_the_job_table_and_ours_are_told() -> None:
 def test_what_waits_for_a_person_names_the_command_that_goes_on() -> None:
     assert "`vecfleet retry 17 failed --batch 1042`" in outcomes.parked(LEASE, "why").text
     assert "`vecfleet resume 17`" in outcomes.pausing(LEASE, "why").text
-    assert after_another_run(outcomes.parked(LEASE, "why").text) == "run again since; parked: why"
+    assert after_another_run(outcomes.parked(LEASE, "why").text) == "run again since; why; parked"
     assert {outcome(LEASE, "why").state for outcome in (outcomes.parked, outcomes.pausing)} == {State.FAILURE}

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from in_one_process import COUNT, TARGET, One, open_one, twenty_three
 from job_table import planned
 
@@ -17,15 +16,19 @@ from orchestrator.services import acts
 from vecfleet.records import Record
 from vecfleet.stores.memory import MemoryIndex
 
-# Reads lag a little less than is waited for. A job counts from when its clean-up is asked for, so that a slow
-# machine verifies it within the lag, too.
+# Reads lag a little less than is waited for. A clean-up counts from when it is asked for, so that a slow
+# machine verifies its job within the lag, too.
 LAG_S = 1.0
 WAIT_S = 1.5
 LAST = Record("r99", twenty_three()[0].values, metadata={"text": "the last write before the writers stopped"})
 
 
-def shows_later(monkeypatch: pytest.MonkeyPatch, one: One, namespace: str, *written: Record) -> None:
-    """The service acknowledges these writes, and shows the namespace as it was until one lag after the job's start."""
+def shows_later(
+    monkeypatch: pytest.MonkeyPatch, one: One, namespace: str, *written: Record, since: str = "cleaning_at"
+) -> None:
+    """The service acknowledges these writes, and shows the namespace as it was until one lag after this time of the
+    job.
+    """
     before = MemoryIndex(one.index.info, one.index.limits)
     old = list(one.index.fetch(namespace, one.ids(namespace)).records.values())
     for start in range(0, len(old), one.index.limits.upsert_records):
@@ -33,8 +36,8 @@ def shows_later(monkeypatch: pytest.MonkeyPatch, one: One, namespace: str, *writ
     one.index.upsert(namespace, list(written))
 
     def lags() -> bool:
-        job = one.table.job
-        return job.cleaning_at is None or datetime.now(UTC) < job.cleaning_at + timedelta(seconds=LAG_S)
+        at = getattr(one.table.job, since)
+        return at is None or datetime.now(UTC) < at + timedelta(seconds=LAG_S)
 
     for operation in ("list_ids", "fetch", "namespace", "query"):
         now = getattr(one.index, operation)
@@ -52,9 +55,8 @@ def really_there(one: One, namespace: str, record_id: str) -> Record | None:
 
 
 def clean_up(one: One, *, by_ids: bool = False) -> None:
-    """A person asks for the clean-up of a job that started just now."""
+    """A person asks for the clean-up of a verified job, right after having stopped its writers."""
     one.until(JobState.VERIFIED)
-    one.table.put(started_at=sa.func.clock_timestamp())
     acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
 
 
@@ -62,13 +64,13 @@ def clean_up(one: One, *, by_ids: bool = False) -> None:
 def one(database_url: str, redis_url: str) -> Iterator[One]:
     records = {"s": twenty_three()}
     move = planned("s", TARGET, COUNT)
-    with open_one(database_url, redis_url, records, move, waits=Waits(source_lag_s=WAIT_S)) as one:
+    with open_one(database_url, redis_url, records, move, waits=Waits(source_lag_s=WAIT_S), writers="delta") as one:
         yield one
 
 
 @pytest.mark.parametrize("by_ids", [False, True])
 @pytest.mark.parametrize("kind", ["added", "updated"])
-def test_the_last_acknowledged_write_before_the_job_survives_its_clean_up(
+def test_the_last_acknowledged_write_before_the_clean_up_survives_it(
     one: One, monkeypatch: pytest.MonkeyPatch, by_ids: bool, kind: str
 ) -> None:
     # Given an application that stopped after one more acknowledged write, which reads do not show yet
@@ -85,6 +87,21 @@ def test_the_last_acknowledged_write_before_the_job_survives_its_clean_up(
     assert one.table.move.reason is not None and "s" in one.table.move.reason
 
 
+def test_a_frozen_source_is_read_as_it_was_left_by_the_last_acknowledged_write(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a job that stops the writers, one of which was acknowledged right before it, and reads that do not show it
+    move, waits = planned("s", TARGET, COUNT), Waits(source_lag_s=WAIT_S)
+    with open_one(database_url, redis_url, {"s": twenty_three()}, move, waits=waits) as one:
+        shows_later(monkeypatch, one, "s", LAST, since="created_at")
+
+        # When the job is verified, and so readers may move
+        one.until(JobState.VERIFIED)
+
+        # Then its target holds that write, too
+        assert really_there(one, TARGET, LAST.id) is not None
+
+
 @pytest.fixture(params=["copied", "converted by the service"])
 def of_each_kind(request: pytest.FixtureRequest, database_url: str, redis_url: str) -> Iterator[One]:
     """A job that copies, and one whose target the service has filled before it."""
@@ -92,7 +109,7 @@ def of_each_kind(request: pytest.FixtureRequest, database_url: str, redis_url: s
     records = {"s": twenty_three(), **({TARGET: twenty_three()} if filled else {})}
     policies = {"converted": True, "enrich": False} if filled else {}
     move, waits = planned("s", TARGET, COUNT), Waits(source_lag_s=WAIT_S)
-    with open_one(database_url, redis_url, records, move, waits=waits, **policies) as one:
+    with open_one(database_url, redis_url, records, move, waits=waits, writers="delta", **policies) as one:
         yield one
 
 

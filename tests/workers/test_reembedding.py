@@ -51,20 +51,23 @@ def test_records_keep_their_ids_and_metadata_and_get_the_vectors_of_the_model(op
         assert there[f"r{number:02}"].values == wanted[number].astype("<f4").tobytes()
 
 
-def test_the_old_vectors_are_deleted_on_looks_that_are_on_record_each_late_enough(open_job: Open) -> None:
+@pytest.mark.parametrize("by_ids", [False, True])
+def test_the_old_vectors_are_deleted_on_looks_that_are_on_record_each_late_enough(open_job: Open, by_ids: bool) -> None:
     # Given a source whose reads lag
     one = open_job(with_texts())
     one.table.put(source_lag_s=0.5)
     one.until(JobState.VERIFIED)
     one.table.put(started_at=sa.func.clock_timestamp())
     # When it is cleaned up
-    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=False)
+    acts.clean_up(one.table.database, one.table.job_id, "ana", by_ids=by_ids)
     one.until(JobState.CLEANED)
     # Then every look that the deletion rests on was made when reads showed the last write
     with one.table.database.begin() as connection:
         [evidence] = deletions.of_job(connection, one.table.job_id, "s")
     assert evidence.is_fresh and evidence.fresh_from is not None and evidence.deleted == len(TEXTS)
     assert evidence.read_from is not None and evidence.fresh_from <= evidence.read_from
+    assert (evidence.clean_mode, evidence.listed) == (("by_ids", 0) if by_ids else ("whole", len(TEXTS)))
+    assert evidence.asked_from is not None and evidence.read_from <= evidence.asked_from
 
 
 def test_records_without_text_are_parked_with_the_reason(open_job: Open) -> None:

@@ -25,6 +25,7 @@ from vecfleet.fleet.models import (
     CutOver,
     Erase,
     Erasure,
+    GiveUp,
     Jobs,
     JobSummary,
     LeaveBehind,
@@ -283,6 +284,10 @@ class FleetClient:
         """Erase a creator, or one twin, everywhere. Takes a minute or more, until reads show every earlier write."""
         body = Erase(creator=creator, twin=twin, indexes=indexes)
         return Erasure.model_validate(self._post("/erasures", body, key, timeout_s=within_s))
+
+    def give_up_filling(self, index: str, *, key: str | None = None) -> Act:
+        """Give up what the service may still do to an index, unknown to all; certificates of erasures name it then."""
+        return self._act("/fillings/give-up", GiveUp(index=index), key)
 
     def _act(self, path: str, body: BaseModel | None, key: str | None) -> Act:
         return Act.model_validate(self._post(path, body, key))

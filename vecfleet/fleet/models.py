@@ -123,6 +123,12 @@ class Erase(_Request):
     indexes: Names | None = Field(default=None, description="look there; default: in those of all jobs")
 
 
+class GiveUp(_Request):
+    """Give up a filling of which nobody can know whether it is over."""
+
+    index: str = Field(pattern=_NAME, description="the index that it fills, as `GET /api/v1/fillings` names it")
+
+
 class Act(_Answer):
     """An act that was done, as the audit trail has it."""
 

@@ -167,7 +167,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A copy of a whole index that its store keeps. The counts are the store's own."""
+    """A copy of a whole index that its store keeps. The counts are the store's own.
+
+    It is over with a status that is known to mean that; one that nobody knows goes on.
+    """
 
     id: str
     index: str
@@ -176,6 +179,20 @@ class Backup:
     records: int | None
     namespaces: int | None
     created_at: str | None
+
+    @property
+    def complete(self) -> bool:
+        return self.status == "Ready"
+
+    @property
+    def failed(self) -> bool:
+        return self.status in ("Failed", "InitializationFailed")
+
+    @property
+    def so_far(self) -> str:
+        """Say how far the store is."""
+        known = self.complete or self.failed or self.status == "Initializing"
+        return self.status if known else f"it goes on{_unknown(self.status)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,11 +222,18 @@ class Filling:
         return self.status in ("Failed", "Cancelled", "Canceled")
 
     @property
+    def is_known(self) -> bool:
+        """Say whether its status is one of those that this version knows."""
+        return self.complete or self.failed or self.status in ("Pending", "InProgress")
+
+    @property
     def so_far(self) -> str:
         """Say how far the store is."""
-        known = self.complete or self.failed or self.status in ("Pending", "InProgress")
-        unknown = f"; its status {self.status!r} is not known here: see in the store's console whether it goes on"
-        return f"{self.percent:.0f} %, {self.records:,} records{'' if known else unknown}"
+        return f"{self.percent:.0f} %, {self.records:,} records{'' if self.is_known else _unknown(self.status)}"
+
+
+def _unknown(status: str) -> str:
+    return f"; its status {status!r} is not known here: see in the store's console whether it goes on"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,10 +243,6 @@ class Conversion(Filling):
     source: str
     target: str
     skipped: int
-
-    @property
-    def is_complete(self) -> bool:
-        return self.status == "Completed"
 
     @property
     def doing(self) -> str:

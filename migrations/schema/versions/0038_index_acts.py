@@ -25,15 +25,21 @@ def upgrade() -> None:
         if_not_exists=True,
     )
     op.create_index("ix_index_act_ended_at", "index_act", ["ended_at"], if_not_exists=True)
-    # Jobs given up by an older version before anything was deleted have no routes: readers went back to the old side.
+    # Jobs given up by an older version before anything was deleted have no routes: readers went back to the old side. As
+    # after `reverse`, so that nothing leads them away again, and what such a job wrote may be rolled back.
     op.execute(
         """
-        UPDATE job SET cleaning_at = NULL
-        WHERE state = 'cancelled' AND cleaning_at IS NOT NULL
-          AND NOT EXISTS (SELECT FROM move WHERE job_id = job.id AND state IN ('cleaning', 'cleaned'))
-          AND NOT EXISTS (
-              SELECT FROM batch WHERE job_id = job.id AND intent_at IS NOT NULL AND kind IN ('recheck', 'clear', 'remove')
-          )
+        WITH back AS (
+            UPDATE job SET cut_over_percent = 0, cut_over_at = NULL, cleaning_at = NULL
+            WHERE state IN ('cancelled', 'cancelling') AND (cut_over_percent > 0 OR cleaning_at IS NOT NULL)
+              AND NOT EXISTS (SELECT FROM move WHERE job_id = job.id AND state IN ('cleaning', 'cleaned'))
+              AND NOT EXISTS (
+                  SELECT FROM batch
+                  WHERE job_id = job.id AND intent_at IS NOT NULL AND kind IN ('recheck', 'clear', 'remove')
+              )
+            RETURNING id
+        )
+        UPDATE route SET side = 'old', changed_at = clock_timestamp() FROM back WHERE job_id = back.id AND side = 'new'
         """
     )
 

@@ -30,7 +30,7 @@ def index_path(root: Path, name: str) -> Path:
     path = root / name
     if not is_index_name(name):
         raise BadInput(
-            f"{name!r} cannot be a folder of Parquet files",
+            f"{name!r} cannot be a folder of files",
             next_step="name one, or one in another, in lower case: exports/brain-2026-02-11",
         )
     if path.resolve() != root.resolve() / name:

@@ -1,8 +1,9 @@
-"""One folder as an index: its namespaces are folders in it, its records rows of the Parquet files in those."""
+"""One folder as an index: its namespaces are folders in it, its records rows of the files in those."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,9 +15,12 @@ from vecfleet.names import DEFAULT, canonical
 from vecfleet.records import Record
 from vecfleet.stores import paging, rules
 from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Limits, Matches, NamespaceInfo, Usage, Written
-from vecfleet.stores.parquet import columns, files
+from vecfleet.stores.documents import Layout
+from vecfleet.stores.parquet import files
 from vecfleet.stores.parquet.folders import DELETED, NAMESPACE_FILE, encoded_folder, own_folder
-from vecfleet.stores.parquet.parts import Parts, looking_again
+from vecfleet.stores.parquet.lines import Lines
+from vecfleet.stores.parquet.parts import Form, Parts, looking_again
+from vecfleet.stores.parquet.tables import Tables
 
 ONE_CALL = Usage(requests=1)  # files cost nothing
 
@@ -30,7 +34,10 @@ class ParquetIndex:
     def __init__(self, info: IndexInfo, folder: Path) -> None:
         self.info = info
         self._folder = folder
-        self._schema = columns.schema(info.kind)
+        layout = Layout.of(info)
+        self._form: Form = Tables(info.kind) if layout is None else Lines(layout)
+        if layout is not None:
+            self.limits = replace(self.limits, metadata_bytes=layout.metadata_bytes, ascii_ids=True)
 
     @property
     def fetch_room(self) -> int:
@@ -98,6 +105,7 @@ class ParquetIndex:
             raise TooLarge(f"an upsert takes {self.limits.upsert_bytes:,} bytes, not {size:,}")
         rules.check_name("a namespace name", canonical(namespace))
         for record in records:
+            self._form.check(record)
             rules.check_record(record, self.info, self.limits)
         normal = {record.id: self.normalise(record) for record in records}
         sequence = looking_again(lambda: self._write(namespace, [normal[id] for id in sorted(normal)]))
@@ -149,10 +157,10 @@ class ParquetIndex:
         body = _description(path)
         if body is None:
             return None
-        return NamespaceInfo(body["name"], looking_again(Parts(path, self._schema).count), body["schema"])
+        return NamespaceInfo(body["name"], looking_again(Parts(path, self._form).count), body["schema"])
 
     def _parts(self, namespace: str) -> Parts:
-        return Parts(self._path(namespace), self._schema)
+        return Parts(self._path(namespace), self._form)
 
     def _path(self, namespace: str) -> Path:
         """Return the namespace's folder: of its own name, unless it has an encoded one.

@@ -10,18 +10,20 @@ import orjson
 from vecfleet.digests import DIGEST_VERSION
 from vecfleet.errors import BadInput, Conflict, Missing, WrongKind
 from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.documents import Layout
 from vecfleet.stores.parquet import files
 from vecfleet.stores.parquet.folders import INDEX_FILE, host_of, index_path, is_index_name
 from vecfleet.stores.parquet.index import ParquetIndex
 from vecfleet.stores.rules import DOCUMENTS_REMEDY
 
-FORMAT = 2  # 1: folders `namespace=…`, digests in a column
-_READ = {(1, DIGEST_VERSION), (FORMAT, DIGEST_VERSION)}
+# 1: folders `namespace=…`, digests in a column; 3: JSON lines, which who knows only 2 would not see.
+FORMAT, LINES_FORMAT = 2, 3
+_READ = {1, FORMAT}
 _HANDED_OUT = "handed_out"
 
 
 class ParquetStore:
-    """Indexes as folders of Parquet files. Names are relative to the root: one folder, or one in another."""
+    """Indexes as folders of files. Names are relative to the root: one folder, or one in another."""
 
     name = "parquet"
 
@@ -77,8 +79,8 @@ class ParquetStore:
                 next_step=DOCUMENTS_REMEDY,
             )
         kind = Kind.DENSE if source.kind is Kind.POD else source.kind
-        cloud, region = cloud or source.cloud, region or source.region
-        info = replace(source, name=name, kind=kind, host=host_of(name), ready=True, cloud=cloud, region=region)
+        info = replace(source, name=name, kind=kind, host=host_of(name), ready=True, names={})
+        info = replace(info, cloud=cloud or source.cloud, region=region or source.region)
         with files.translated(f"create the folder {name!r}"):
             created = files.create_folder(index_path(self._root, name), INDEX_FILE, {**_description(info), **more})
         if not created:
@@ -98,7 +100,7 @@ def _is_handed_out(text: bytes) -> bool:
 
 def _description(info: IndexInfo) -> dict[str, Any]:
     return {
-        "format": FORMAT,
+        "format": FORMAT if Layout.of(info) is None else LINES_FORMAT,
         "digest_version": DIGEST_VERSION,
         "kind": info.kind.value,
         "dimension": info.dimension,
@@ -113,12 +115,12 @@ def _description(info: IndexInfo) -> dict[str, Any]:
 def _info(name: str, text: bytes) -> IndexInfo:
     try:
         body: Mapping[str, Any] = orjson.loads(text)
-        versions = (body["format"], body["digest_version"])
+        form, digest_version = body["format"], body["digest_version"]
         described = {key: body[key] for key in ("dimension", "metric", "cloud", "region", "tags", "schema")}
         info = IndexInfo(name=name, kind=Kind(body["kind"]), host=host_of(name), **described)
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"the {INDEX_FILE} of {name!r} does not describe an index", next_step="export again") from error
-    if versions not in _READ:
+    if form not in (_READ if Layout.of(info) is None else {LINES_FORMAT}) or digest_version != DIGEST_VERSION:
         raise BadInput(
             f"the folder {name!r} was written by another version of vecfleet", next_step="import it with that version"
         )

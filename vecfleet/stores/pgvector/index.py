@@ -1,13 +1,15 @@
 """One schema as an index: each namespace a table, each record a row. Each call is one short transaction."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from typing import Any
 from zlib import crc32
 
 from psycopg import sql
 
+from vecfleet.deadlines import left_of
 from vecfleet.digests import record_digest
-from vecfleet.errors import BadRequest, Changed, Conflict, Missing, NeedsOperator, TooLarge, WrongKind
+from vecfleet.errors import BadRequest, Changed, Conflict, Missing, NeedsOperator, TimedOut, TooLarge, WrongKind
 from vecfleet.names import DEFAULT, canonical
 from vecfleet.pgvector import tables, values, writing
 from vecfleet.pgvector.database import DatabaseConnection
@@ -165,21 +167,23 @@ class PgvectorIndex:
         self._check(records)
         rules.check_name("a namespace name", canonical(namespace))
         normal = list(map(rules.normalise, records))
-        doing = f"upsert into {namespace!r}"
-        try:
-            with self._database.transaction(doing) as connection:
-                table = self._find(connection, namespace)
-                if table is None:
-                    raise Missing
-                writing.replace(connection, table, Rows.of(table, self._collection_key), normal)
-        except Missing:
+        if not self._replace(namespace, normal):
             self._create(namespace, None)
-            with self._database.transaction(doing) as connection:
-                table = self._find(connection, namespace)
-                if table is None:
-                    raise
-                writing.replace(connection, table, Rows.of(table, self._collection_key), normal)
+            if not self._replace(namespace, normal):
+                raise Missing
         return Written(len(records), usage=ONE_CALL)
+
+    def _replace(self, namespace: str, records: Sequence[Record]) -> bool:
+        """Say whether there is such a table. Raises TimedOut, and writes nothing, once the caller's time is over."""
+        doing = f"upsert into {namespace!r}"
+        with self._database.transaction(doing) as connection:
+            table = self._find(connection, namespace)
+            if table is None:
+                return False
+            writing.replace(connection, table, Rows.of(table, self._collection_key), records)
+            if left_of(inf) <= 0:  # this process was held up, and others may have written the same rows since
+                raise TimedOut(f"did not {doing}: the time of the call was over before its commit")
+        return True
 
     def delete(self, namespace: str, ids: Sequence[str]) -> Usage:
         if not ids:

@@ -75,7 +75,10 @@ class PgvectorStore:
             there = sorted(info.name for other in every.values() for info in _infos(other, server))
             raise Missing(
                 f"there is no schema {index!r} with namespaces here; there are: {', '.join(there) or 'none'}",
-                next_step="name one of them, or check the address of the database",
+                next_step="name one of them, or check the address of the database"
+                if there
+                else "check that PGVECTOR_URL names the database; if it does, `vecfleet pg setup` makes the namespace "
+                "default in it, and `vecfleet pg create NAME` another",
             )
         return matching[0]
 

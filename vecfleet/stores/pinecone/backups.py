@@ -17,8 +17,6 @@ from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.errors import translated
 
 _POLL_S = 1.0
-_RUNNING = "Initializing"
-_READY = "Ready"
 NONE_IN_THIS_PLAN = "take the way back with `vecfleet plan export` instead, or go on with `--no-backup`"
 
 
@@ -38,12 +36,12 @@ class PineconeBackups:
                 taken = _backup(self._client.get().backups.create(index_name=index, name=name))
         except (KeyRefused, QuotaExhausted) as error:
             raise type(error)(f"no backup was taken: {error.message}", next_step=NONE_IN_THIS_PLAN) from error
-        while taken.status == _RUNNING:
+        while not (taken.complete or taken.failed):
             on_wait(taken)
             time.sleep(_POLL_S)
             with translated(f"look at the backup {taken.id}"):
                 taken = _backup(self._client.get().backups.describe(backup_id=taken.id))
-        if taken.status != _READY:
+        if taken.failed:
             raise StoreError(f"the backup {taken.id} of {index!r} ended {taken.status}", next_step=NONE_IN_THIS_PLAN)
         return taken
 

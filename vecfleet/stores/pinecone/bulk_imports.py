@@ -34,9 +34,9 @@ class PineconeImports:
         ]
         return max(standing, key=lambda begun: begun.created_at, default=None)
 
-    def under_way(self) -> bool:
-        """Say whether any import into this index is not known to have ended."""
-        return any(not (begun.complete or begun.failed) for begun in self._every())
+    def under_way(self) -> list[BulkImport]:
+        """Return the imports into this index that are not known to have ended."""
+        return [begun for begun in self._every() if not (begun.complete or begun.failed)]
 
     def begin(self, files: BulkFiles) -> BulkImport:
         """Ask for it once. What cannot be stored is left out. Raises what the service refuses with."""

@@ -1,8 +1,7 @@
 """Pinecone's documents API: one document index. Each call is one attempt; waiting and retrying is the caller's.
 
-Vectors leave as the shortest text of each float32. The service gives each back as the float64 that it equals, so the
-same bits come back. The SDK would make a Python object of each value of an answer at once; here a record's are made
-and packed before the next one's.
+The SDK would make a Python object of each value of an answer at once; here a record's are made and packed before the
+next one's.
 """
 
 import struct
@@ -12,25 +11,23 @@ from urllib.parse import quote
 
 import httpx
 import msgspec
-import numpy as np
 import orjson
 from pinecone import Index
 
-from vecfleet.errors import BadRequest, TimedOut, TooLarge, WrongKind
+from vecfleet.errors import TimedOut, TooLarge, WrongKind
 from vecfleet.names import canonical
-from vecfleet.records import Record, Sparse
+from vecfleet.records import Record
 from vecfleet.settings import FETCH_BYTES
-from vecfleet.stores import rules
+from vecfleet.stores import document_text, rules
 from vecfleet.stores.base import Fetched, IdPage, IndexInfo, Limits, Match, Matches, Usage, Written
+from vecfleet.stores.document_text import ID
 from vecfleet.stores.documents import DENSE_TYPE, SPARSE_TYPE, Layout
-from vecfleet.stores.pinecone import records as wire
 from vecfleet.stores.pinecone.aliases import NamespaceAliases
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.errors import AbsentNamespace, of_status, require_ok, translated
 from vecfleet.stores.pinecone.namespaces import NamespacedIndex
 from vecfleet.stores.room import FetchRoom
 
-ID = "_id"
 SCORE = "_score"
 _FETCH_IDS = 1_000
 _VALUE_BYTES = 20  # of a value's text in an answer: a float64, and a comma
@@ -132,7 +129,7 @@ class DocumentIndex(NamespacedIndex):
             raise
         found: _Documents = _read(_DOCUMENTS, answer, doing)
         try:
-            records = {id: self._record(id, fields) for id, fields in found.documents.items()}
+            records = {id: document_text.read(self._layout, id, fields) for id, fields in found.documents.items()}
         except (ValueError, TypeError, KeyError, OverflowError, struct.error) as error:
             raise of_status(500, "its answer holds a document that cannot be read", doing) from error
         self._room.answered(len(records), len(answer.content))
@@ -175,9 +172,14 @@ class DocumentIndex(NamespacedIndex):
                 "a document index is searched by dense or by sparse values, not by both at once",
                 next_step="ask with one of them",
             )
-        clause: dict[str, Any] = {"type": DENSE_TYPE, "field": self._layout.dense, "values": _text(like.values)}
+        clause: dict[str, Any] = {
+            "type": DENSE_TYPE,
+            "field": self._layout.dense,
+            "values": document_text.values(like.values),
+        }
         if sparse is not None:
-            clause = {"type": SPARSE_TYPE, "field": self._layout.sparse, "sparse_values": _sparse_text(sparse)}
+            weights = document_text.weights(sparse)
+            clause = {"type": SPARSE_TYPE, "field": self._layout.sparse, "sparse_values": weights}
         doing = f"search {namespace!r}"
         try:
             answer = self._post(namespace, "search", orjson.dumps({"score_by": [clause], "top_k": top_k}), doing)
@@ -195,19 +197,7 @@ class DocumentIndex(NamespacedIndex):
         return rules.normalise(record)
 
     def _document(self, record: Record) -> bytes:
-        try:
-            return orjson.dumps(as_document(self._layout, record))
-        except orjson.JSONEncodeError as error:
-            raise BadRequest(f"the record {record.id!r} cannot be written as JSON: {error}") from error
-
-    def _record(self, record_id: str, fields: dict[str, msgspec.Raw]) -> Record:
-        """Return the record that a document is. Raises ValueError or TypeError for one that cannot be read."""
-        fields.pop(ID, None)
-        dense = fields.pop(self._layout.dense, None) if self._layout.dense is not None else None
-        sparse = fields.pop(self._layout.sparse, None) if self._layout.sparse is not None else None
-        values = wire.pack(_value(dense)) if dense is not None else b""
-        metadata = {self._layout.key_of(name): _value(text) for name, text in fields.items()}
-        return Record(record_id, values, _sparse(sparse), rules.normal_metadata(metadata))
+        return document_text.write(self._layout, record)
 
     def _post(self, namespace: str, operation: str, body: bytes, doing: str) -> httpx.Response:
         path = f"/namespaces/{quote(canonical(namespace), safe='')}/documents/{operation}"
@@ -215,19 +205,6 @@ class DocumentIndex(NamespacedIndex):
             answer = self._http.get().post(path, content=body, headers={"Content-Type": "application/json"})
         require_ok(answer, doing)
         return answer
-
-
-def as_document(layout: Layout, record: Record) -> dict[str, Any]:
-    """Return the record as a document. Raises BadRequest, naming the record, if it can be none."""
-    why = layout.objection(record)
-    if why is not None:
-        raise BadRequest(f"the record {record.id!r} can be no document: {why}")
-    fields: dict[str, Any] = {ID: record.id}
-    if record.values and layout.dense is not None:
-        fields[layout.dense] = _text(record.values)
-    if record.sparse is not None and len(record.sparse) and layout.sparse is not None:
-        fields[layout.sparse] = _sparse_text(record.sparse)
-    return fields | {layout.name_of(key): value for key, value in record.metadata.items() if value is not None}
 
 
 def _read(decoder: "msgspec.json.Decoder[Any]", answer: httpx.Response, doing: str) -> Any:
@@ -247,24 +224,3 @@ def _usage(answer: httpx.Response, told: _Usage | None, estimated_units: float) 
 def _sequence(answer: httpx.Response, header: str) -> int | None:
     told = answer.headers.get(header, "")
     return int(told) if told.isdecimal() else None
-
-
-def _text(values: bytes) -> orjson.Fragment:
-    return orjson.Fragment(wire.floats(values))
-
-
-def _sparse_text(sparse: Sparse) -> dict[str, orjson.Fragment]:
-    return {"indices": orjson.Fragment(wire.integers(sparse.indices)), "values": _text(sparse.values)}
-
-
-def _sparse(text: msgspec.Raw | None) -> Sparse | None:
-    told = _value(text) if text is not None else None
-    if not told or not told["indices"]:
-        return None
-    if len(told["indices"]) != len(told["values"]):
-        raise ValueError("sparse values without their indices")
-    return Sparse(np.array(told["indices"], "<u4").tobytes(), wire.pack(told["values"]))
-
-
-def _value(text: msgspec.Raw) -> Any:
-    return orjson.loads(memoryview(text))

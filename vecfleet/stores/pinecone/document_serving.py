@@ -10,8 +10,9 @@ from vecfleet.errors import WrongKind
 from vecfleet.names import canonical
 from vecfleet.records import Record
 from vecfleet.stores.base import Limits
+from vecfleet.stores.document_text import ID, as_document
 from vecfleet.stores.documents import DENSE_TYPE, SPARSE_TYPE, Layout
-from vecfleet.stores.pinecone.document_index import ID, SCORE, as_document
+from vecfleet.stores.pinecone.document_index import SCORE
 from vecfleet.stores.serving import Hit, Question
 
 EVERYTHING = "*"

@@ -48,11 +48,12 @@ def info_of(model: IndexModel) -> IndexInfo:
 def declared(source: IndexInfo) -> dict[str, Any]:
     """Return the schema to create its like. A field cannot be added later, so each is declared at once.
 
-    Fields of metadata are not declared: the service says in an answer by which it filters, and takes none.
+    Fields of metadata are not declared: the service says in an answer by which it filters, and takes none. Nor does it
+    take that word for a text that is searched, of which an answer has it.
     """
     fields: Mapping[str, Mapping[str, Any]] = source.schema["fields"]
     kept = {name: field for name, field in fields.items() if field.get("type") in _VECTOR_TYPES or FULL_TEXT in field}
-    return {"fields": kept}
+    return {"fields": {name: _without(field, "filterable") for name, field in kept.items()}}
 
 
 def embedding(source: IndexInfo) -> dict[str, Any]:
@@ -81,6 +82,10 @@ def _read_nodes(model: IndexModel) -> ReadNodes | None:
 def _fields(model: IndexModel) -> dict[str, dict[str, Any]]:
     fields: dict[str, dict[str, Any]] = _told(model.schema.to_dict()["fields"])
     return fields
+
+
+def _without(field: Mapping[str, Any], part: str) -> dict[str, Any]:
+    return {name: value for name, value in field.items() if name != part}
 
 
 def _told(described: Any) -> Any:

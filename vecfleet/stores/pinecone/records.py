@@ -1,14 +1,11 @@
 """Records as requests, and answers as records. Values stay float32: their shortest text out, the very bytes back in.
 
-The shortest text of a float32 takes 13 characters; that of the same number as a float64 takes 21. It reads back to the
-same bits. The SDK writes requests with orjson, which copies an `orjson.Fragment` as it is. So the text is made once
-from the bytes, with no Python float on the way.
+The SDK writes requests with orjson, which copies an `orjson.Fragment` as it is. So a text (`stores.value_text`) is made
+once from the bytes.
 """
 
 import math
-import struct
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import quote_plus
 
@@ -20,10 +17,8 @@ from vecfleet.errors import BadRequest
 from vecfleet.names import MAX_CHARS
 from vecfleet.records import Record, Sparse
 from vecfleet.stores import rules
+from vecfleet.stores.value_text import floats, integers, pack
 
-# A batch is measured, then sent. Texts are kept for a few batches of the threads in between, about 50 KB each at 3,072
-# values.
-_TEXTS_KEPT = 512
 _PUNCTUATION_BYTES = len('{"id":,"values":[],"sparseValues":{"indices":,"values":},"metadata":},')
 _ENVELOPE_BYTES = len('{"vectors":[],"namespace":""}') + 6 * MAX_CHARS  # a control character is written \u0001
 # Proxies commonly take 8 KB of request line; the documented limit of 1,000 ids would need more.
@@ -95,22 +90,3 @@ def query_sized(ids: Sequence[str], most: int) -> list[list[str]]:
         requests[-1].append(id)
         size += length
     return requests
-
-
-@lru_cache(maxsize=_TEXTS_KEPT)
-def floats(data: bytes) -> bytes:
-    """Return the values as JSON, the shortest text of each. Raises BadRequest for values that have none."""
-    text = orjson.dumps(np.frombuffer(data, "<f4"), option=orjson.OPT_SERIALIZE_NUMPY)
-    if b"n" in text:  # as in null: NaN and the infinities have no JSON
-        raise BadRequest("a record has values that are no finite numbers")
-    return text
-
-
-def integers(data: bytes) -> bytes:
-    """Return the indices of sparse values as JSON."""
-    return orjson.dumps(np.frombuffer(data, "<u4"), option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def pack(values: Sequence[float]) -> bytes:
-    """Return the values as little-endian float32 bytes."""
-    return struct.pack(f"<{len(values)}f", *values)
