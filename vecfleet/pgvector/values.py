@@ -46,7 +46,7 @@ def from_wire(sent: bytes, kind: str) -> bytes:
 
 
 def as_text(values: bytes) -> str:
-    """Return float32 bytes as text that Postgres reads, each number in the fewest digits that mean it: half as long."""
+    """Return float32 bytes as text: the fewest digits of each number, which Postgres reads with no float64 between."""
     return orjson.dumps(np.frombuffer(values, "<f4"), option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 

@@ -20,6 +20,7 @@ from vecfleet.names import Tenant
 from vecfleet.records import Metadata, Record, Sparse
 from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.serving import Filter, Hit, Keyed, Question, Rerank
+from vecfleet.stores.value_text import pack
 from vecfleet.tenancy.options import TextOptions
 from vecfleet.tenancy.places import (
     Place,
@@ -362,7 +363,7 @@ def _floats(id: str, values: Any, info: IndexInfo) -> bytes:
             next_step="embed it with the model that the index was made for",
         )
     try:
-        return struct.pack(f"<{len(numbers)}f", *numbers)
+        return pack(numbers)
     except (struct.error, OverflowError) as error:
         raise BadInput(f"the vector {id!r} holds something that is no float32", next_step="give numbers") from error
 
@@ -371,7 +372,7 @@ def _sparse(given: Any) -> Sparse | None:
     if not given:
         return None
     indices, values = _listed(_of(given, "indices")), _listed(_of(given, "values"))
-    return Sparse(struct.pack(f"<{len(indices)}I", *indices), struct.pack(f"<{len(values)}f", *values))
+    return Sparse(struct.pack(f"<{len(indices)}I", *indices), pack(values))
 
 
 def _text(given: Mapping[str, Any], tenant: Tenant, field_name: str) -> dict[str, Any]:
