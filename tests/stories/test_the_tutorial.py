@@ -16,7 +16,7 @@ COPY = "copy_of_5698"
 
 def copy_of_the_readme() -> str:
     """Return what README has its reader type for a copy of one namespace: `$ ` stands before each line."""
-    section = (REPOSITORY / "README.md").read_text().partition("The plainest wish")[2].partition("## When not")[0]
+    section = (REPOSITORY / "README.md").read_text().partition("The simplest job")[2].partition("## When not")[0]
     return "\n".join(re.findall(r"^\$ (.+)$", section, re.MULTILINE))
 
 
