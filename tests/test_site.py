@@ -40,7 +40,7 @@ def test_it_loads_nothing_from_elsewhere(site: Path) -> None:
 
 
 def test_it_can_be_searched(site: Path) -> None:
-    assert "Nothing to do. What it had in its hands comes back" in (site / "search" / "search_index.json").read_text()
+    assert "Another worker does its batches again" in (site / "search" / "search_index.json").read_text()
 
 
 def test_the_configuration_reference_is_that_of_the_settings() -> None:
