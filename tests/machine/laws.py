@@ -271,9 +271,9 @@ class Laws:
     def _cleaned_is_true(self, job_id: int) -> None:
         """Readers of the new side find everything in its newest version, and nothing that was deleted.
 
-        After lost commits (docs/what-if.md): "what was copied in what is lost stands at its target as if somebody else
-        had written it: records of equal ids are parked, stay in their sources once they are accepted"; "a job that was
-        applied since has to be planned again"; what else was done since is looked up in "the applications' logs".
+        After lost commits (docs/what-if.md): "records that were copied in the lost commits look as if somebody else
+        had written them: equal ids are parked, stay in their sources once accepted"; "plan a job again if it was
+        applied since"; what else was done since is looked up in "the applications' logs".
         """
         if any(loss.of_jobs for loss in self.losses):
             return
