@@ -22,7 +22,7 @@ from rich.console import Console
 
 from benchmarks.data import SEED
 from benchmarks.figures import Figure, entry, show
-from benchmarks.showing import machine, versions
+from benchmarks.showing import commit, machine, versions
 from orchestrator.embedded.foreground import endings_interrupt
 
 STOPPED = 130  # the exit code of a command that Ctrl-C ended
@@ -89,17 +89,24 @@ def run(
 
 
 def _undisturbed(name: str, measure: Measure, quick: bool, console: Console, others: Callable[[], float]) -> Ran:
-    """Measure the part until nothing disturbs it, or as often as it may be; return the least disturbed of them."""
-    ran = list[Ran]()
-    while len(ran) < _TRIES:
-        ran.append(_one(name, measure, quick, console, others))
-        if ran[-1].failed or ran[-1].why is not None:
-            return ran[-1]
-        if not ran[-1].disturbed:
+    """Measure the part until nothing disturbs it, or as often as it may be; return the least disturbed of them.
+
+    A repeat that ends before its last figure costs none of those that were taken before.
+    """
+    whole = list[Ran]()
+    for tried in range(1, _TRIES + 1):
+        last = _one(name, measure, quick, console, others)
+        if last.why is not None:
+            if not whole:
+                return last
+            console.print(f"{name}: the figures that were taken before are kept\n")
             break
-        what = "it is measured again" if len(ran) < _TRIES else "the least disturbed of its figures are kept"
-        console.print(f"{name} was disturbed: other processes took {ran[-1].others:.0%} of the processors; {what}\n")
-    return replace(min(ran, key=lambda one: one.others), tries=len(ran))
+        whole.append(last)
+        if not last.disturbed:
+            break
+        what = "it is measured again" if tried < _TRIES else "the least disturbed of its figures are kept"
+        console.print(f"{name} was disturbed: other processes took {last.others:.0%} of the processors; {what}\n")
+    return replace(min(whole, key=lambda one: one.others), tries=tried)
 
 
 def _one(name: str, measure: Measure, quick: bool, console: Console, others: Callable[[], float]) -> Ran:
@@ -129,6 +136,7 @@ def document(ran: Sequence[Ran], quick: bool, before: Mapping[str, Any]) -> dict
     """The JSON file: every figure of every part, and the samples behind them by part and name."""
     return {
         "quick": quick,
+        "commit": commit(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": dict(before),
         "versions": versions(),

@@ -11,8 +11,9 @@ from rich.console import Console
 from benchmarks.__main__ import PARTS
 from benchmarks.figures import Figure, entry
 from benchmarks.peers import PEERS, named
-from benchmarks.reach import Reach
+from benchmarks.reach import REACHES, Reach
 from benchmarks.runner import LeftOut, Measure, run
+from benchmarks.showing import commit
 
 AT_MOST, AT_LEAST = Reach(0.10), Reach(8.0, at_least=True)
 
@@ -53,6 +54,7 @@ def test_one_file_holds_every_part(tmp_path: Path) -> None:
     said, body = ran(tmp_path, {"first": first, "second": second})
     # Then each figure stands in the file, and its samples beside it
     assert body["quick"] is True and body["machine"]["cores"] and body["versions"]["pinecone"] and body["seed"]
+    assert body["commit"] == commit()
     assert body["measures"] == [
         {
             "part": "first",
@@ -116,6 +118,24 @@ def test_every_part_has_its_module() -> None:
         assert "def measure(quick: bool)" in (folder / f"{part}.py").read_text(), part
 
 
+@pytest.mark.parametrize(
+    ("name", "reach"),
+    [
+        ("CPU of the lane", "≤ 0.05"),
+        ("CPU of workers, copy", "≤ 0.07"),
+        ("fleet / bare loop", "≥ 0.9"),
+        ("fleet / seed 000's loop", "≥ 8"),
+        ("plan, copy and verify", "≤ 18"),
+        ("job table after purge", "≤ 5"),
+        ("allowance used", "≥ 0.95"),
+        ("answered 429", "≤ 0.005"),
+        ("start of a verb", "≤ 250"),
+    ],
+)
+def test_the_reaches_are_those_that_were_asked_for_last(name: str, reach: str) -> None:
+    assert str(REACHES[name]) == reach
+
+
 def test_a_loop_of_ones_own_is_plugged_in_by_its_name() -> None:
     assert named("benchmarks.seed_loop:peer") is PEERS["seed 000's loop"]
 
@@ -152,6 +172,28 @@ def test_a_part_that_is_always_disturbed_keeps_the_least_disturbed_figures(tmp_p
 
     assert [one["value"] for one in body["measures"]] == [1.0]
     assert body["parts"]["copy"]["disturbed"] and body["parts"]["copy"]["tries"] == 3
+
+
+def test_a_repeat_that_fails_costs_none_of_the_figures_that_are_complete(tmp_path: Path) -> None:
+    # Given a part that others disturb, and that fails when it is measured again
+    taken, tries = [0.0], iter((1, 2))
+
+    def failing_later(quick: bool) -> Iterator[Figure]:
+        taken[0] += 1_000.0
+        yield Figure("first half", 1.0, "s")
+        if next(tries) == 2:
+            raise RuntimeError("the emulator is gone")
+        yield Figure("second half", 2.0, "s")
+
+    # When it is run
+    told = StringIO()
+    said, body = ran(tmp_path, {"copy": failing_later}, others=lambda: taken[0], told=told)
+
+    # Then the figures of the first time stand, and the failure is told
+    assert [one["value"] for one in body["measures"]] == [1.0, 2.0]
+    part = body["parts"]["copy"]
+    assert (said, part["failed"], part["disturbed"], part["tries"]) == (0, False, True, 2)
+    assert "the emulator is gone" in told.getvalue()
 
 
 def ran(
