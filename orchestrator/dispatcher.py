@@ -225,8 +225,7 @@ class Dispatcher:
                 job = jobs.get(connection, job_id)
             if (job.reason or "").startswith(_STUCK):  # some dispatcher could advance it again
                 jobs.set_reason(connection, job_id, (job.reason or "").partition(_BEFORE)[2] or None)
-            if not jobs.may_begin(connection, job):
-                jobs.recall(connection, job_id)
+            if not acts.may_begin(connection, job):
                 return []
             wakeups, on_their_way = batches.dispatch(connection, job_id, job.state, job.batch_window)
         if on_their_way >= job.batch_window and len(wakeups) * 2 < job.batch_window:

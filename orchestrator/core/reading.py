@@ -153,8 +153,8 @@ class RollBackProgress:
 class Undoing:
     """Progress of a rollback: (done, total) batches of its three steps; a later step counts the batches to come.
 
-    `lingering` of the namespaces to drop looked empty, the last one since `since`, and get one more look. Nothing is
-    compared before `not_before`.
+    `lingering` of the namespaces to drop looked empty, the last one since `since`, and get one more look. Nothing that
+    no worker has tried yet is compared or removed before `not_before`.
     """
 
     compared: tuple[int, int]

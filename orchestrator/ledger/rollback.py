@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,7 +22,7 @@ LINGERS = sa.and_(_B.kind == BatchKind.DROP, sa.func.coalesce(_B.error_class, ""
 def undoing(connection: sa.Connection, job_id: int) -> Undoing:
     """Return the progress of a job that rolls back or stopped in the middle of it."""
     lingers = sa.and_(LINGERS, _B.state.in_(sorted(BATCH_OPEN)))
-    untried = sa.and_(_B.kind == BatchKind.COMPARE, _B.state == BatchState.READY, _B.first_leased_at.is_(None))
+    untried = sa.and_(_B.kind != BatchKind.DROP, _B.state == BatchState.READY, _B.first_leased_at.is_(None))
     rows = {
         row.kind: row
         for row in connection.execute(
@@ -47,14 +48,14 @@ def undoing(connection: sa.Connection, job_id: int) -> Undoing:
     droppable: int = connection.execute(
         sa.select(sa.func.count()).where(_T.job_id == job_id, _T.created_by_us)
     ).scalar_one()
-    drop, compare = rows.get(BatchKind.DROP), rows.get(BatchKind.COMPARE)
+    drop = rows.get(BatchKind.DROP)
     return Undoing(
         compared=compared,
         undone=of(BatchKind.UNDO, compared[1]),
         dropped=of(BatchKind.DROP, droppable),
         lingering=drop.lingering if drop else 0,
         since=drop.since if drop else None,
-        not_before=compare.not_before if compare else None,
+        not_before=max((row.not_before for row in rows.values() if row.not_before is not None), default=None),
     )
 
 
@@ -65,18 +66,28 @@ def begin_rolling_back(connection: sa.Connection, job_id: int, not_before: datet
     """
     differences.forget_changed(connection, job_id)
     batches.discard(connection, _B.job_id == job_id, _B.kind.in_(ROLLING_BACK))
-    _per_written_copy(connection, job_id, BatchKind.COMPARE, not_before)
+    _per_written_copy(connection, job_id, BatchKind.COMPARE, sa.literal(not_before, sa.DateTime(timezone=True)))
 
 
 def wait_until(connection: sa.Connection, job_id: int, moment: datetime) -> None:
-    """Hold back until then what no worker has of a rollback: reads show the applications' last writes from then on."""
-    held_back = sa.and_(_B.job_id == job_id, _B.kind.in_(ROLLING_BACK), _B.state == BatchState.READY)
-    connection.execute(sa.update(t.batch).where(held_back).values(run_after=sa.func.greatest(_B.run_after, moment)))
+    """Hold a rollback back until then: reads show the applications' last writes from then on.
+
+    What a worker has at this moment goes on. The moment stands in settled batches too, for the `undo`s yet to be added.
+    """
+    its = sa.and_(_B.job_id == job_id, _B.kind.in_(ROLLING_BACK))
+    connection.execute(transitions.batch_to(BatchState.READY).where(its, _B.state == BatchState.DISPATCHED))
+    connection.execute(sa.update(t.batch).where(its).values(run_after=_no_sooner_than(moment)))
+
+
+def _no_sooner_than(moment: datetime) -> sa.ColumnElement[datetime]:
+    return sa.func.greatest(_B.run_after, moment)
 
 
 def add_undos(connection: sa.Connection, job_id: int) -> None:
-    """Add one `undo` for every written copy batch without one; a late write may have added one already."""
-    _per_written_copy(connection, job_id, BatchKind.UNDO)
+    """Add one `undo` for every written copy batch without one, due once no `compare` would have to wait any more."""
+    compares = sa.and_(_B.job_id == job_id, _B.kind == BatchKind.COMPARE)
+    held_until = sa.select(sa.func.max(_B.run_after)).where(compares).scalar_subquery()
+    _per_written_copy(connection, job_id, BatchKind.UNDO, held_until)
 
 
 def add_drops(connection: sa.Connection, job_id: int) -> None:
@@ -96,19 +107,29 @@ def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[i
 
     The undo begins `not_before`: from that time on reads show what applications wrote there meanwhile.
     If the deletion of such a namespace was not answered, the undo begins once the deletion can no longer take effect.
-    If an undo of the batch still waits for a worker, none is added: that undo has not looked yet.
+    None is added while the batch is only compared, or while no worker has its undo: that undo looks once more, and what
+    it asked for before is no answer any more.
     """
+    copy_id = lease.copy_id or lease.id
+    if _is_only_compared(connection, copy_id):
+        its_compare = sa.and_(_B.copy_id == copy_id, _B.kind == BatchKind.COMPARE)
+        connection.execute(sa.update(t.batch).where(its_compare).values(run_after=_no_sooner_than(not_before)))
+        return
     of_these = among(_B.target_id, namespaces_of)
     drops = sa.and_(_B.job_id == lease.job_id, _B.kind == BatchKind.DROP, of_these, _NOT_LEASED)
-    copy_id = lease.copy_id or lease.id
     lands_by = connection.execute(sa.select(sa.func.max(_B.lands_by)).where(drops)).scalar_one()
-    waits = sa.and_(_B.copy_id == copy_id, _B.kind == BatchKind.UNDO, _B.state == BatchState.READY)
-    waiting = (
-        sa.update(t.batch)
-        .where(waits)
-        .values(lands_by=sa.func.greatest(_B.lands_by, lands_by), run_after=sa.func.greatest(_B.run_after, not_before))
-    )
-    if not connection.execute(waiting).rowcount:
+    its_undo = sa.and_(_B.copy_id == copy_id, _B.kind == BatchKind.UNDO)
+    anew = {
+        "lands_by": sa.func.greatest(_B.lands_by, lands_by),
+        "run_after": _no_sooner_than(not_before),
+        "first_leased_at": None,
+        "answered_at": None,
+        "found": None,
+    }
+    waiting = its_undo, _B.state.in_((BatchState.READY, BatchState.DISPATCHED))
+    waits = connection.execute(transitions.batch_to(BatchState.READY, **anew).where(*waiting)).rowcount
+    stays = sa.update(t.batch).where(its_undo, _B.state == BatchState.PARKED).values(**anew)
+    if not waits + connection.execute(stays).rowcount:
         connection.execute(
             sa.insert(t.batch).values(
                 job_id=lease.job_id,
@@ -124,16 +145,23 @@ def take_back(connection: sa.Connection, lease: Lease, namespaces_of: Sequence[i
     batches.discard(connection, drops)
 
 
-def _per_written_copy(
-    connection: sa.Connection, job_id: int, kind: BatchKind, not_before: datetime | None = None
-) -> None:
+def _is_only_compared(connection: sa.Connection, copy_id: int) -> bool:
+    """Say whether the rollback has not come to the undo of this copy batch yet: `add_undos` adds it."""
+    compare, undo = (
+        sa.select(_B.id).where(_B.copy_id == copy_id, _B.kind == kind).exists()
+        for kind in (BatchKind.COMPARE, BatchKind.UNDO)
+    )
+    return bool(connection.execute(sa.select(sa.and_(compare, ~undo))).scalar_one())
+
+
+def _per_written_copy(connection: sa.Connection, job_id: int, kind: BatchKind, not_before: Any) -> None:
     source, existing = t.batch.alias("copy"), t.batch.alias("existing")
     connection.execute(
         sa.insert(t.batch).from_select(
             ["job_id", "move_id", "copy_id", "kind", "seq", "size", "run_after"],
             sa.select(
                 *(source.c.job_id, source.c.move_id, source.c.id, sa.literal(str(kind)), source.c.seq, source.c.size),
-                sa.literal(not_before, sa.DateTime(timezone=True)),
+                not_before,
             ).where(
                 source.c.job_id == job_id,
                 source.c.kind == BatchKind.COPY,

@@ -104,9 +104,9 @@ def retry(database: Database, job_id: int, who: str, what: str, only: Sequence[i
                 code="nothing-to-retry",
                 next_step=refusals.status(job_id),
             )
+        goes_on = _state_for_retry(connection, job) if job.state is JobState.NEEDS_ATTENTION else job.state
+        _reads_show_before(connection, job, goes_on)
         if job.state is JobState.NEEDS_ATTENTION:
-            goes_on = _state_for_retry(connection, job)
-            _reads_show_before(connection, job, goes_on)
             jobs.advance(connection, job_id, job.state, goes_on)
         elif job.state is JobState.COPIED:
             jobs.advance(
@@ -133,9 +133,22 @@ def _retry_batches(connection: sa.Connection, job_id: int, only: Sequence[int] |
 
 
 def _reads_show_before(connection: sa.Connection, job: Job, goes_on: JobState) -> None:
-    """Let a rollback that goes on wait until reads show what was written while it stood still."""
+    """Let a rollback that goes on wait until reads show what was written while it, or a batch of it, stood still."""
     if goes_on is JobState.ROLLING_BACK:
         rollback.wait_until(connection, job.id, both_sides_fresh_from(refusals.now(connection), job.waits))
+
+
+def may_begin(connection: sa.Connection, job: Job) -> bool:
+    """Say whether batches of the job may begin now; call wake-ups back while its window is closed.
+
+    A rollback stood still while it was closed. `job` is as it was before this look.
+    """
+    if not jobs.may_begin(connection, job):
+        jobs.recall(connection, job.id)
+        return False
+    if job.begins_until is not None and job.begins_until <= refusals.now(connection):
+        _reads_show_before(connection, job, job.state)
+    return True
 
 
 def _state_for_retry(connection: sa.Connection, job: Job) -> JobState:
@@ -374,6 +387,8 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
             )
         if target is None:
             jobs.change(connection, job_id, **values)
+            if lever == "hours":
+                _reads_show_before(connection, job, job.state)
         else:
             moves.allow_missing(connection, job_id, target, int(value))
         audit.note(connection, who, "set", job_id, lever=lever, value=value, **({"target": target} if target else {}))

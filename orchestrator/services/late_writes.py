@@ -36,7 +36,7 @@ def note_late_write(database: Database, lease: Lease, target_ids: Sequence[int])
                 f"a worker that had lost its lease may have written older records of batch {lease.id} to {where} "
                 f"after {since}: compare them with the application's records",
             )
-    if job.state in (JobState.ROLLING_BACK, JobState.ROLLED_BACK):
+    if JobState.ROLLING_BACK in (job.state, job.resume_to) or job.state is JobState.ROLLED_BACK:
         _take_back(database, lease, target_ids)
 
 
