@@ -24,7 +24,7 @@ from vecfleet.stores.base import BulkFiles
 from vecfleet.stores.encoded_ids import seen
 
 ExclusiveOption = Annotated[
-    bool, typer.Option("--exclusive", help="Nobody else uses this index: take its whole allowance.")
+    bool, typer.Option("--exclusive", help="Nobody else uses this index: use all of its limits.")
 ]
 CollisionsOption = Annotated[
     Literal["fail", "skip", "identical"], typer.Option(help="Ids that are in their target already.")
@@ -38,9 +38,9 @@ EncodeIdsOption = Annotated[
 ]
 WritersOption = Annotated[
     Literal["freeze", "delta"],
-    typer.Option(help="Stopped, or writing on to the source, which is read again until nothing changes."),
+    typer.Option(help="Writers stop, or go on writing to the source, which is read again until nothing changes."),
 ]
-PassesOption = Annotated[int, typer.Option(min=1, help="How often the sources are read in all, where writers go on.")]
+PassesOption = Annotated[int, typer.Option(min=1, help="At most so many readings of the sources, if writers go on.")]
 OutOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The plan file (default: plans/ under VECFLEET_ROOT).")
 ]
@@ -68,7 +68,7 @@ def export(
     out: OutOption = None,
     as_json: Json = False,
 ) -> None:
-    """Plan that namespaces become files; only cleaning up its job deletes any. Writes the plan file only."""
+    """Plan to export namespaces to files; only a clean-up of its job deletes any. Writes the plan file only."""
     policies = Policies(
         numbers=numbers,
         collisions=collisions,
@@ -99,10 +99,10 @@ def import_(
     mapping: MapOptions,
     new: NewIndexOptions,
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A folder that an export made.")],
-    index: Annotated[str, typer.Argument(metavar="INDEX", help="The index to fill; created where it is absent.")],
+    index: Annotated[str, typer.Argument(metavar="INDEX", help="The index to fill; created if it does not exist.")],
     via: Annotated[
         Literal["copy", "bulk"],
-        typer.Option(help="Copy each record; or have the service import --uri, and copy what that leaves out."),
+        typer.Option(help="Copy each record; or have the service import --uri, and copy what it leaves out."),
     ] = "copy",
     uri: Annotated[
         str | None, typer.Option(metavar="URI", help="For --via bulk, a copy of FOLDER: s3://BUCKET/DIR, gs://…")
@@ -120,7 +120,7 @@ def import_(
     out: OutOption = None,
     as_json: Json = False,
 ) -> None:
-    """Plan that exported namespaces become records of an index again, byte for byte. Writes the plan file only."""
+    """Plan to import exported namespaces into an index, byte for byte. Writes the plan file only."""
     policies = Policies(
         collisions=collisions, encoded_ids=encode_ids, writers=writers, max_passes=max_passes, exclusive=exclusive
     )
@@ -143,7 +143,7 @@ DEFAULT_SCHEMA = "public"
 CutOver = Annotated[
     Literal["operator", "auto", "none"], typer.Option(help="Who moves readers to the target once all is verified.")
 ]
-Soak = Annotated[int, typer.Option(min=0, help="How long readers use the new before the old may be deleted.")]
+Soak = Annotated[int, typer.Option(min=0, help="How long readers use the new side before the old may be deleted.")]
 Renamed = Annotated[
     list[str] | None,
     typer.Option(
@@ -160,7 +160,7 @@ def stores(
     source: Annotated[
         str, typer.Argument(metavar="STORE:INDEX", help="pinecone:brain, pinecone@eu:brain, pgvector:public, …")
     ],
-    target: Annotated[str, typer.Argument(metavar="STORE:INDEX", help="Likewise; created where it is absent.")],
+    target: Annotated[str, typer.Argument(metavar="STORE:INDEX", help="The same; created if it does not exist.")],
     namespace: NamespaceOption = None,
     skip: SkipOption = None,
     rename: Renamed = None,
@@ -178,7 +178,7 @@ def stores(
     out: OutOption = None,
     as_json: Json = False,
 ) -> None:
-    """Plan that namespaces of one store become those of another, as they are. Writes the plan file only."""
+    """Plan to copy namespaces from one store to another, as they are. Writes the plan file only."""
     policies = Policies(
         writers=writers,
         max_passes=max_passes,
@@ -211,7 +211,7 @@ def stores(
 @with_map_options
 def tables(
     mapping: MapOptions,
-    pairs: Annotated[list[str], typer.Argument(metavar="SOURCE=TARGET…", help="Namespaces, and what each becomes.")],
+    pairs: Annotated[list[str], typer.Argument(metavar="SOURCE=TARGET…", help="Namespaces, each with its new name.")],
     schema: Annotated[str, typer.Option(help="The schema that holds them.")] = DEFAULT_SCHEMA,
     namespace: NamespaceOption = None,
     skip: SkipOption = None,
@@ -222,7 +222,7 @@ def tables(
     out: OutOption = None,
     as_json: Json = False,
 ) -> None:
-    """Plan that large namespaces of one database become others, in batches by key. Writes the plan file only."""
+    """Plan to copy large namespaces within a database, in batches by key. Writes the plan file only."""
     policies = Policies(writers=writers, max_passes=max_passes, cut_over=cut_over, soak_seconds=soak_seconds)
     with fleet() as parts:
         common = _common(parts, policies, mapping, namespace, skip)

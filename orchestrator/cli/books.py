@@ -105,11 +105,11 @@ _NO_KEY = "sealed without a key: whoever writes to the job table could have made
 
 def verify(
     head: Annotated[
-        str | None, typer.Option(help="The head that a report, a certificate or a dispatcher's log told.")
+        str | None, typer.Option(help="The head that a report, a certificate or a dispatcher's log shows.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Walk the chain of the audit trail from its first row. Read-only; 0 only if no row was changed or is missing."""
+    """Verify the audit trail from its first row. Read-only; 0 only if no row was changed or is missing."""
     with fleet() as parts, parts.database.begin() as connection:
         chain = audit.walk(connection, Seals.of(parts.settings.audit_key), head)
     keyed = audit.with_key(chain.head)
@@ -135,7 +135,7 @@ def verify(
 
 
 def lock() -> None:
-    """Seal with AUDIT_KEY from here on what was sealed without a key so far. Safe to repeat."""
+    """From now on, seal with AUDIT_KEY an audit trail that was sealed without a key. Safe to repeat."""
     with fleet() as parts, parts.database.begin() as connection:
         seals = Seals.of(parts.settings.audit_key)
         if not seals:
@@ -151,7 +151,7 @@ def lock() -> None:
 
 def notices(
     again: Annotated[
-        bool, typer.Option("--again", help="Send everything that waits now, also what was given up.")
+        bool, typer.Option("--again", help="Send everything that waits now, including notices given up.")
     ] = False,
     test: Annotated[
         str | None,
@@ -159,7 +159,7 @@ def notices(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show who is told of changes of state, what waits to be told, and why."""
+    """Show who is notified of changes of state, which notices wait, and why."""
     if test is not None:
         from orchestrator.services.notices import try_out
 

@@ -31,24 +31,26 @@ _PAGE = "docs/certify.md says what rests on each question"
 
 def certify(
     index_prefix: Annotated[
-        str | None, typer.Option(metavar="P", help="Begins the name of each scratch index; pinecone@NAME:P elsewhere.")
+        str | None, typer.Option(metavar="P", help="Prefix of each scratch index's name; pinecone@NAME:P elsewhere.")
     ] = None,
     budget: Annotated[
-        float | None, typer.Option(min=0, metavar="DOLLARS", help="Send no call that might cost more than this.")
+        float | None, typer.Option(min=0, metavar="DOLLARS", help="Make no call that might cost more than this.")
     ] = None,
     convert: Annotated[
         bool,
-        typer.Option("--convert", help="Also have the service convert 3 records: no price is known, no budget holds."),
+        typer.Option(
+            "--convert", help="Also have the service convert 3 records: no price is known, so no budget applies."
+        ),
     ] = False,
     clean: Annotated[
-        bool, typer.Option("--clean", help="Delete the scratch indexes that a run left which was killed.")
+        bool, typer.Option("--clean", help="Delete the scratch indexes that a killed run left behind.")
     ] = False,
     verify: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Check the seal of a report; ask nothing.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask Pinecone whether it is what we take it for, in scratch indexes that are deleted again.
+    """Ask Pinecone whether it behaves as we expect, in scratch indexes that are deleted again.
 
     Ends with 0 if each answer is the emulator's, 1 if one is not, 4 if a question has no answer.
     """

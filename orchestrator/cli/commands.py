@@ -114,11 +114,11 @@ COMMANDS = {words: where for section in SECTIONS.values() for words, where in se
 GROUPS = {
     "plan": "Make a plan file: which namespace becomes which, at what cost.",
     "backup": "Backups that the vector database takes of a whole index.",
-    "park": "What is set aside, for a person to decide.",
+    "park": "Parked records and batches, for a person to decide on.",
     "pg": "Namespaces in Postgres with pgvector (PGVECTOR_URL).",
-    "token": "Tokens that sign in at the page, or reach the tenants' API.",
-    "filling": "What the service converts or imports into an index before a job begins there.",
-    "rehearse": "Try what must work before it has to.",
+    "token": "Tokens to sign in at the page, or to use the APIs.",
+    "filling": "Conversions and imports by the service into an index, before a job begins there.",
+    "rehearse": "Rehearse what must work before you need it.",
     "audit-log": "The record of what people did.",
 }
 # The sections of a plan's options; those of one recipe alone stand before them.

@@ -96,15 +96,15 @@ def check(
     b: Annotated[str, typer.Argument(metavar="B", help="Likewise: pgvector:docs, parquet:exports/shop, …")],
     rename: Annotated[
         list[str] | None,
-        typer.Option(metavar="OLD=NEW", help="What is OLD at A is NEW at B: 'tenant-*=t/{1}'; may be repeated."),
+        typer.Option(metavar="OLD=NEW", help="OLD at A is called NEW at B: 'tenant-*=t/{1}'; may be repeated."),
     ] = None,
-    ids_only: Annotated[bool, typer.Option("--ids-only", help="Compare which ids there are; read no record.")] = False,
-    one_way: Annotated[bool, typer.Option("--one-way", help="Overlook what only B has.")] = False,
+    ids_only: Annotated[bool, typer.Option("--ids-only", help="Compare ids only; read no record.")] = False,
+    one_way: Annotated[bool, typer.Option("--one-way", help="Ignore records that only B has.")] = False,
     ignore: Annotated[
-        list[str] | None, typer.Option(metavar="KEY", help="Overlook this metadata key; may be repeated.")
+        list[str] | None, typer.Option(metavar="KEY", help="Ignore this metadata key; may be repeated.")
     ] = None,
     encode_ids: Annotated[
-        bool, typer.Option("--encode-ids", help="Compare ids at Pinecone by what a plan of this option encoded.")
+        bool, typer.Option("--encode-ids", help="Decode ids at Pinecone that a plan with this option encoded.")
     ] = False,
     combined: Annotated[Path | None, _written("every path with its symbol")] = None,
     match: Annotated[Path | None, _written("the paths that are equal")] = None,
@@ -113,7 +113,7 @@ def check(
     missing_on_dst: Annotated[Path | None, _written("the paths that only A has")] = None,
     error: Annotated[Path | None, _written("the paths that could not be compared")] = None,
     after: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Go on after this path; the files are added to.")
+        str | None, typer.Option(metavar="PATH", help="Continue after this path; append to the files.")
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="PATH", help="Stop after this path.")] = None,
     as_json: Json = False,

@@ -49,7 +49,7 @@ class Case(StrEnum):
 
 def demo(
     case: Annotated[
-        Case, typer.Argument(help="Give every namespace its tenant's name, or embed the index by another model.")
+        Case, typer.Argument(help="Give every namespace its tenant's name, or embed the index with another model.")
     ] = Case.REGROUP,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running and print the addresses.")] = False,
 ) -> None:

@@ -29,7 +29,7 @@ IndexOption = Annotated[
     typer.Option(
         "--index",
         metavar="NAME",
-        help="Look there; may be repeated (default: PINECONE_INDEX_NAME, and all of jobs).",
+        help="Look there; may be repeated (default: PINECONE_INDEX_NAME and the indexes of all jobs).",
     ),
 ]
 _UNCONFIRMED = 1
@@ -40,11 +40,11 @@ def forget(
     twin: Annotated[str | None, typer.Option(metavar="ID", help="Only this twin.")] = None,
     index: IndexOption = None,
     export: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="First copy it all to files under VECFLEET_ROOT.")
+        str | None, typer.Option(metavar="FOLDER", help="First export everything to files under VECFLEET_ROOT.")
     ] = None,
     repoint: Annotated[
         list[str] | None,
-        typer.Option(metavar="ALIAS=NAMESPACE", help="Lead an alias there, rather than removing it; may be repeated."),
+        typer.Option(metavar="ALIAS=NAMESPACE", help="Point an alias there instead of removing it; may be repeated."),
     ] = None,
     yes: Yes = False,
     as_json: Json = False,
@@ -154,7 +154,7 @@ def readmit(
     creator: Creator,
     twin: Annotated[str | None, typer.Option(metavar="ID", help="Only this twin.")] = None,
 ) -> None:
-    """Let an erased creator, or twin, who came back be written again: the fence falls."""
+    """Let an erased creator, or twin, be written again: remove the fence."""
     names.build(creator, twin)
     with fleet() as parts, parts.database.begin() as connection:
         if not erasures.lift(connection, subject_of(Tenant(creator, twin)), who()):

@@ -11,7 +11,7 @@ from orchestrator.services import fillings
 
 
 def every(as_json: Json = False) -> None:
-    """List what the service converts or imports into an index before a job begins there. Ends what is over."""
+    """List what the service converts or imports into an index before a job begins there. Ends those that are over."""
     with fleet() as parts:
         fillings.settle(parts.database, parts.accounts)
         with parts.database.begin() as connection:
@@ -44,7 +44,7 @@ def give_up(
     index: Annotated[str, typer.Argument(metavar="INDEX", help="As `filling list` names it.")],
     yes: Yes = False,
 ) -> None:
-    """Give up a filling of which nobody can know whether it is over: certificates name its index instead of waiting."""
+    """Give up a filling if nobody can know whether it is over: certificates name its index instead of waiting."""
     with fleet() as parts:
         filling = fillings.to_give_up(parts, index)
         say(f"The service {filling.doing}, as {filling.who} asked at {filling.begun_at:%Y-%m-%d %H:%M} UTC. Nobody can")

@@ -15,7 +15,7 @@ class HoursOptions:
 
     window: Annotated[
         str | None,
-        typer.Option(metavar="HH:MM-HH:MM", help="Batches begin in these hours of a day alone; past midnight, too."),
+        typer.Option(metavar="HH:MM-HH:MM", help="Batches begin only in these hours of the day, also past midnight."),
     ] = None
     zone: Annotated[str, typer.Option(help="The time zone of --window, such as Europe/Berlin.")] = "UTC"
 

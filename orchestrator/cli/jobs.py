@@ -17,7 +17,7 @@ from orchestrator.ledger import status as job_status
 
 
 def jobs(as_json: Json = False) -> None:
-    """List all jobs, the newest first, and what the service converts or imports for a job to come."""
+    """List all jobs, newest first, and the conversions and imports that a later job waits for."""
     with fleet() as parts, parts.database.begin() as connection:
         rows = job_status.every(connection)
         fillings = index_acts.shown(connection)
@@ -41,7 +41,7 @@ def status(
     limit: Annotated[int, typer.Option(min=0, help="Show at most so many namespaces.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """Show how far a job is, why it waits, and what to do next. With --watch, 0 only if it gets where it was going."""
+    """Show how far a job is, why it waits, and what to do next. With --watch, 0 only if it reaches its goal."""
     with fleet() as parts:
         if watching:
             state = look(parts, job, namespaces=0).reading.job.state

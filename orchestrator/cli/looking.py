@@ -68,10 +68,10 @@ def show(plan: PlanFile, as_json: Json = False) -> None:
 
 def show_evidence(
     job: JobId,
-    namespace: Annotated[str | None, typer.Argument(metavar="NAMESPACE", help="One source; else all of them.")] = None,
+    namespace: Annotated[str | None, typer.Argument(metavar="NAMESPACE", help="One source (default: all).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show on which looks the deletion of each source rests: when it was read and listed, against which wait."""
+    """Show the evidence for deleting each source: when it was read and listed, and how long reads may lag."""
     with fleet() as parts, parts.database.begin() as connection:
         state = jobs.get(connection, job).state
         sources = deletions.of_job(connection, job, namespace)
@@ -129,7 +129,7 @@ def audit(
     export_sample: ExportSample = None,
     as_json: Json = False,
 ) -> None:
-    """List all indexes, and of one its namespaces with counts, shares, metadata, names and quota room. Read-only."""
+    """List all indexes, and the namespaces of one with counts, shares, metadata, names and free quota. Read-only."""
     with fleet() as parts:
         store, chosen = parts.accounts.account(index or parts.settings.pinecone_index_name)
         infos = audit_indexes(store)
@@ -221,7 +221,7 @@ def analyze_namespace(
     review_namespace: ReviewNamespace = None,
     as_json: Json = False,
 ) -> None:
-    """Read every record of a shared namespace and show whose it is, by which rule, and what has no owner. Read-only."""
+    """Read every record of a shared namespace; show whose it is, by which rule, and which have no owner. Read-only."""
     with fleet() as parts:
         snapshot = snapshot_of(ownership, twin_key, parts.settings)
         store, name = parts.accounts.located(index)
@@ -258,13 +258,13 @@ _COLUMNS = ("limit", "of", ">allowed/s", ">in use/s", ">% of its share", ">booke
 
 
 def pace(
-    idle: Annotated[bool, typer.Option("--all", help="Also those that nobody used in the last seconds.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most so many, the most held up first.")] = 30,
+    idle: Annotated[bool, typer.Option("--all", help="Include limits that nobody used in the last seconds.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most so many, the most delayed first.")] = 30,
     as_json: Json = False,
 ) -> None:
-    """Show what each limit allows the fleet now, how much of it is in use, and what was refused. Read-only.
+    """Show what each limit allows the fleet now, how much of it is used, and how many calls were refused. Read-only.
 
-    A limit of a namespace that no job knows (any more) is shown by a digest of its name, as Redis keeps it.
+    For a namespace that no job knows any more, it shows the digest of its name, as Redis keeps it.
     """
     with fleet() as parts:
         if parts.settings.redis_url is None:

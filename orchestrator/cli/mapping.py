@@ -44,7 +44,7 @@ class MapOptions(HoursOptions):
         typer.Option("--map", metavar="FILE", help="YAML of set, drop, rename, copy, template; under VECFLEET_ROOT."),
     ] = None
     map_undo: Annotated[
-        Undo, typer.Option(help="Whether what is dropped or replaced travels in the record, to be put back.")
+        Undo, typer.Option(help="Whether the record carries what is dropped or replaced, to restore it.")
     ] = "travels"
 
     conflicts: Conflicts = "fail"

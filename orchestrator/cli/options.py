@@ -26,12 +26,12 @@ TwinKeyOption = Annotated[
 ]
 LookupKey = Annotated[str, typer.Option(help="The metadata key by which a record names its source.")]
 ReviewNamespace = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Send records without an owner here, rather than parking them.")
+    str | None, typer.Option(metavar="NAME", help="Send records without an owner here, instead of parking them.")
 ]
 NamespaceOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--namespace", metavar="GLOB", help="Only namespaces of this name; * and ? stand for others; may be repeated."
+        "--namespace", metavar="GLOB", help="Only namespaces of this name; * and ? are wildcards; may be repeated."
     ),
 ]
 SkipOption = Annotated[
@@ -52,10 +52,12 @@ class NewIndexOptions:
     region: Annotated[str | None, typer.Option(help="Likewise.")] = None
     tag: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="A tag of the created index, besides the source's; may be repeated."),
+        typer.Option(
+            metavar="KEY=VALUE", help="A tag for the created index, in addition to the source's; may be repeated."
+        ),
     ] = None
     deletion_protection: Annotated[
-        bool, typer.Option("--deletion-protection", help="Let the created index refuse to be deleted.")
+        bool, typer.Option("--deletion-protection", help="Protect the created index from deletion.")
     ] = False
     read_capacity: Annotated[
         str | None,
@@ -102,10 +104,10 @@ class PolicyOptions(MapOptions):
     skip: SkipOption = None
     writers: Annotated[
         Literal["freeze", "dual", "delta"],
-        typer.Option(help="Stopped until the cut-over, writing to both sides, or writing on to the source alone."),
+        typer.Option(help="Writers stop until the cut-over, write to both sides, or go on writing to the source only."),
     ] = "freeze"
     max_passes: Annotated[
-        int, typer.Option(min=1, help="How often the sources are read in all, where writers go on.")
+        int, typer.Option(min=1, help="At most so many readings of the sources, if writers go on.")
     ] = 5
     collisions: Annotated[
         Literal["fail", "skip", "prefix", "identical"],
@@ -116,14 +118,19 @@ class PolicyOptions(MapOptions):
     ] = "park"
     verify: Annotated[
         Literal["ids", "content", "content+query"],
-        typer.Option(help="How far targets are compared: listed, every record read back, and asked as their sources."),
+        typer.Option(
+            help="How targets are compared: ids only, every record read back, and queries against their sources."
+        ),
     ] = "content"
     query_sample: Annotated[
-        int, typer.Option(min=1, max=1_000, help="content+query: so many vectors of each target are asked for.")
+        int, typer.Option(min=1, max=1_000, help="content+query: how many vectors of each target to query with.")
     ] = 10
-    query_top_k: Annotated[int, typer.Option(min=1, max=100, help="content+query: for so many neighbours.")] = 10
+    query_top_k: Annotated[int, typer.Option(min=1, max=100, help="content+query: how many neighbours to ask for.")] = (
+        10
+    )
     query_overlap: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="content+query: the share of them that each answer must reach.")
+        float,
+        typer.Option(min=0.01, max=1.0, help="content+query: the share of neighbours that each answer must contain."),
     ] = 0.9
     cut_over: Annotated[
         Literal["operator", "auto", "none"],
@@ -137,30 +144,32 @@ class PolicyOptions(MapOptions):
     ] = 0.0
     bad_step: Annotated[
         Literal["refuse", "reverse"],
-        typer.Option(help="What becomes of the cut-over above 1 % errors or a p95 of 100 ms on the new side."),
+        typer.Option(help="What the cut-over does above 1 % errors or a p95 of 100 ms on the new side."),
     ] = "refuse"
     soak_seconds: Annotated[
-        int, typer.Option(min=0, help="How long readers use the new before the old may be deleted.")
+        int, typer.Option(min=0, help="How long readers use the new side before the old may be deleted.")
     ] = _A_DAY_S
     clean_up: Annotated[
         Literal["operator", "auto"], typer.Option(help="Who deletes the sources after the soak time.")
     ] = "operator"
     leave_alias: Annotated[
-        bool, typer.Option("--leave-alias", help="Let each deleted namespace's name lead to its target from then on.")
+        bool, typer.Option("--leave-alias", help="Make each deleted namespace's name an alias of its target.")
     ] = False
     check_every_write: Annotated[
         bool,
-        typer.Option("--check-every-write", help="Read each target before it is first written to: others may write."),
+        typer.Option(
+            "--check-every-write", help="Read each target before an id is first written: others may write there."
+        ),
     ] = False
     exclusive: Annotated[
-        bool, typer.Option("--exclusive", help="Nobody else uses this index: take its whole allowance.")
+        bool, typer.Option("--exclusive", help="Nobody else uses this index: use all of its limits.")
     ] = False
     schema_from: Annotated[
         str | None,
         typer.Option(metavar="NAMESPACE", help="Targets get the filterable fields of this source namespace."),
     ] = None
     monthly_queries: Annotated[
-        int, typer.Option(min=1, help="Queries a month, for what a month costs before and after.")
+        int, typer.Option(min=1, help="Queries a month, to estimate the monthly cost before and after.")
     ] = MONTHLY_QUERIES
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The plan file (default: plans/ under VECFLEET_ROOT).")
@@ -194,14 +203,14 @@ class PlanOptions(PolicyOptions):
     ownership: Ownership = None
     list_file: Annotated[
         str | None,
-        typer.Option("--list", metavar="FILE", help="CSV or YAML of namespace, creator, twin; it decides first."),
+        typer.Option("--list", metavar="FILE", help="CSV or YAML of namespace, creator, twin; overrides all else."),
     ] = None
     twin_key: TwinKeyOption = "id"
     default: Annotated[
         DefaultRule | None,
-        typer.Option(help="__default__: one twin of the creator, left alone, each record its owner's, or deleted."),
+        typer.Option(help="__default__: make it one twin, leave it alone, split it by owner, or delete it."),
     ] = None
-    unowned: Annotated[UnownedRule, typer.Option(help="Namespaces that nobody is known to own.")] = "fail"
+    unowned: Annotated[UnownedRule, typer.Option(help="Namespaces without a known owner.")] = "fail"
     review_namespace: ReviewNamespace = None
     lookup_key: LookupKey = "source_id"
 

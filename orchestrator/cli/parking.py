@@ -25,7 +25,7 @@ def park_list(
     limit: Annotated[int, typer.Option(min=0, help="Show at most so many records.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """List what is set aside: first by reason, then record by record and batch by batch."""
+    """List what is parked: first by reason, then record by record and batch by batch."""
     with fleet() as parts, parts.database.begin() as connection:
         open_yet = jobs.get(connection, job).state in refusals.RETRIED
         groups, total = parking.groups(connection, job), parking.count(connection, job)
@@ -95,7 +95,7 @@ def park_accept(
     all_batches: Annotated[bool, typer.Option("--all-batches", help="All records of every parked copy batch.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Let parked records, or those of whole parked batches, stay behind in their source; many only by its name."""
+    """Leave parked records, or whole parked batches, behind in their source; for many, type the index's name."""
     chosen = [bool(records), every, bool(batch), all_batches]
     if sum(chosen) != 1:
         raise BadInput(
@@ -130,7 +130,7 @@ def park_undo(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All records that people left behind.")] = False,
 ) -> None:
-    """Take back that records stay behind, until clean-up: they wait for a decision again, and `retry` copies them."""
+    """Undo `park accept`, until clean-up: the records wait for a decision again, and `retry` copies them."""
     if bool(records) == every:
         raise BadInput("it is not said which records", next_step=f"name them, or `vecfleet park undo {job} --all`")
     with fleet() as parts:

@@ -77,7 +77,7 @@ def setup(
     dimension: Dimension = DEFAULT_DIMENSION,
     as_json: Json = False,
 ) -> None:
-    """Create the extension and a namespace, where they lack. Safe to repeat."""
+    """Create the extension and a namespace, if they are missing. Safe to repeat."""
     with database() as (connection, settings), noted(settings, "setup", namespace=namespace):
         result = EmbeddingPipeline(connection, namespace=namespace, dimension=dimension).setup_database()
     if as_json:
@@ -130,7 +130,7 @@ def create(
     layout: Layout = "seed",
     as_json: Json = False,
 ) -> None:
-    """Create a namespace; where it exists, build what indexes it lacks and rebuild that of its vectors."""
+    """Create a namespace; if it exists, build its missing indexes and rebuild that of its vectors."""
     with database() as (connection, settings), noted(settings, "create", namespace=namespace):
         schema = EmbeddingSchema(
             connection.database_url, dimension=dimension, layout=layout, method=index, database=connection

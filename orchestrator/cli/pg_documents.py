@@ -42,13 +42,15 @@ def process(
     file: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="A JSON document, or .jsonl: one in each line.")
     ] = None,
-    sample: Annotated[bool, typer.Option("--sample", help="A small document of ours, in place of FILE.")] = False,
+    sample: Annotated[bool, typer.Option("--sample", help="Use a small sample document instead of FILE.")] = False,
     namespace: NamespaceOption = "default",
     collection: Annotated[str, typer.Option(help="The collection; created by its first embedding.")] = "default",
     document: Annotated[str | None, typer.Option(help="Its id (default: the file's name).")] = None,
-    config: Annotated[str | None, typer.Option(help="How large chunks become: default, fine or coarse.")] = None,
+    config: Annotated[str | None, typer.Option(help="The size of chunks: default, fine or coarse.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Insert batch by batch: for large files.")] = False,
-    dimension: Annotated[int, typer.Option(min=1, help="Of the namespace, where it is created.")] = DEFAULT_DIMENSION,
+    dimension: Annotated[
+        int, typer.Option(min=1, help="Dimension of the namespace, if it is created.")
+    ] = DEFAULT_DIMENSION,
     embedder: EmbedderOption = "openai",
     as_json: Json = False,
 ) -> None:

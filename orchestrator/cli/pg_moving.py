@@ -16,10 +16,10 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="The namespace as it is; `embeddings`: the old table; or the table of a backup, to copy it.",
+        help="A namespace; `embeddings`, the old table; or the table of a backup.",
     ),
 ]
-Target = Annotated[str, typer.Argument(metavar="TARGET", help="A namespace that is not there yet.")]
+Target = Annotated[str, typer.Argument(metavar="TARGET", help="A namespace that does not exist yet.")]
 Digest = Annotated[
     bool, typer.Option("--digest/--no-digest", help="Compare the content of both, or only the number of rows.")
 ]
@@ -29,7 +29,7 @@ Index = Annotated[
 
 
 def check(as_json: Json = False) -> None:
-    """Show whether the table of the time before namespaces is still to be migrated, and which backups moves left."""
+    """Show whether the table from before namespaces still needs to be migrated, and which backups moves left."""
     with database() as (connection, _):
         result = NamespaceMigration(connection.database_url, database=connection).check()
     if as_json:
@@ -56,7 +56,7 @@ def legacy(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Move the table `embeddings` of the time before namespaces to one; it stays as a backup."""
+    """Move the table `embeddings` from before namespaces into one; it stays as a backup."""
     _migrate(LEGACY_TABLE, to, "move", digest, None, dry_run=dry_run, force=force, as_json=as_json)
 
 

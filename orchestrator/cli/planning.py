@@ -48,7 +48,7 @@ def creators(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Plan that the namespaces of one index become creator_{creator}_twin_{twin}. Writes the plan file only."""
+    """Plan to rename the namespaces of one index to creator_{creator}_twin_{twin}. Writes the plan file only."""
     with fleet() as parts:
         chosen = index or parts.settings.pinecone_index_name
         if chosen is None:
@@ -71,7 +71,7 @@ def namespaces(
         typer.Argument(metavar="OLD=NEW…", help="prod=prod_v2; 'tenant-*=t/{1}': {1} is what the first * stands for."),
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--to", metavar="INDEX", help="Another index for them; created where it is absent.")
+        str | None, typer.Option("--to", metavar="INDEX", help="Another index for them; created if it does not exist.")
     ] = None,
     file: Annotated[
         str | None, typer.Option("--from", metavar="FILE", help="More pairs: CSV or YAML of old, new.")
@@ -84,11 +84,12 @@ def namespaces(
         ),
     ] = None,
     otherwise: Annotated[
-        str | None, typer.Option("--else", metavar="NAMESPACE", help="Where records without the key go, unparked.")
+        str | None,
+        typer.Option("--else", metavar="NAMESPACE", help="Send records without the key here, instead of parking them."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Plan that namespaces are copied under new names: renamed, merged or split. Writes the plan file only."""
+    """Plan to copy namespaces under new names: rename, merge or split them. Writes the plan file only."""
     with fleet() as parts:
         settings = parts.settings
         given = tuple(map(Pair.read, pairs or ())) + (read_pairs(settings.vecfleet_root, file) if file else ())
@@ -110,13 +111,15 @@ def index(
     options: PlanOptions,
     new: NewIndexOptions,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The index to copy.")],
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="The index to copy to; created where it is absent.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="The index to copy to; created if it does not exist.")
+    ],
     ids: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="Ids of a pod index: CSV namespace,id, or NAMESPACE=FILE.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Plan that every namespace goes to another index, under its own name or regrouped. Writes the plan file only."""
+    """Plan to copy every namespace to another index, under its own name or regrouped. Writes the plan file only."""
     with fleet() as parts:
         settings = parts.settings
         (store, from_index), (into, to_index) = parts.accounts.located(source), parts.accounts.located(target)
@@ -163,13 +166,13 @@ def _unused(folder: Path, title: str) -> Path:
 def apply(
     plan: PlanFile,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the plan against the world, print each move, write nothing.")
+        bool, typer.Option("--dry-run", help="Check the plan against the indexes, print each move, write nothing.")
     ] = False,
     backup: Annotated[
         bool, typer.Option("--backup", help="Have the vector database back up the whole source index first.")
     ] = False,
     no_backup: Annotated[
-        bool, typer.Option("--no-backup", help="Go on without a backup: after clean-up only `plan reverse` is left.")
+        bool, typer.Option("--no-backup", help="Make no backup: after clean-up only `plan reverse` is left.")
     ] = False,
     watching: Annotated[bool, typer.Option("--watch", help="Stay until the job rests; 0 only if verified.")] = False,
     number: Annotated[
@@ -278,15 +281,17 @@ def reverse(
     skip: SkipOption = None,
     writers: Annotated[
         Literal["freeze", "delta"],
-        typer.Option(help="Stopped, or writing on to where the records are now, which is read until nothing changes."),
+        typer.Option(
+            help="Writers stop, or go on writing where the records are now, which is read until nothing changes."
+        ),
     ] = "freeze",
-    max_passes: Annotated[int, typer.Option(min=1, help="How often those are read in all, where writers go on.")] = 5,
+    max_passes: Annotated[int, typer.Option(min=1, help="At most so many readings, if writers go on.")] = 5,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The plan file (default: plans/ under VECFLEET_ROOT).")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Plan that a cleaned-up job's records go back to where they came from, as they were. Writes the plan file only."""
+    """Plan to return a cleaned-up job's records to where they came from, as they were. Writes the plan file only."""
     with fleet() as parts:
         with parts.database.begin() as connection:
             row = jobs.get(connection, job)

@@ -17,7 +17,7 @@ def worker(
     threads: Annotated[
         int | None, typer.Option(min=1, max=256, help="Batches at once (default: WORKER_THREADS).")
     ] = None,
-    queues: Annotated[str, typer.Option(help="Which queues it serves.")] = ",".join(QUEUES),
+    queues: Annotated[str, typer.Option(help="Queues to serve.")] = ",".join(QUEUES),
     task_events: Annotated[
         bool, typer.Option("--task-events", help="Report each task from the start; Flower asks for it within 5 s.")
     ] = False,

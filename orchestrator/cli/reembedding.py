@@ -33,18 +33,19 @@ def reembed(
         str, typer.Argument(metavar="SOURCE", help="The index with the old vectors, INDEX or STORE:INDEX.")
     ],
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="Likewise, for the new vectors; created where it is absent.")
+        str, typer.Argument(metavar="TARGET", help="The same, for the new vectors; created if it does not exist.")
     ],
     model: Annotated[
         str, typer.Option(metavar="PROVIDER/MODEL", help="openai/…, cohere/…, voyage/…, pinecone/… or local/wordllama.")
     ] = LOCAL_MODEL,
     dimension: Annotated[
-        int | None, typer.Option(min=1, help="Of the new vectors, where the model gives several.")
+        int | None, typer.Option(min=1, help="Dimension of the new vectors, if the model offers several.")
     ] = None,
     old_model: Annotated[
         str | None,
         typer.Option(
-            metavar="PROVIDER/MODEL", help="That of the old vectors: clients ask each side of a route by its own model."
+            metavar="PROVIDER/MODEL",
+            help="The model of the old vectors: clients query each side of a route with its own model.",
         ),
     ] = None,
     text_key: Annotated[str | None, typer.Option(metavar="KEY", help="The metadata key that holds the text.")] = None,
@@ -55,7 +56,7 @@ def reembed(
         str | None,
         typer.Option(
             metavar="FILE|postgres:TABLE|supabase:TABLE",
-            help="Where the keys of the text are columns: .jsonl or .parquet under VECFLEET_ROOT, or a table.",
+            help="Read the keys of the text from columns: .jsonl or .parquet under VECFLEET_ROOT, or a table.",
         ),
     ] = None,
     text_id: Annotated[
@@ -67,10 +68,13 @@ def reembed(
     too_long: Annotated[TooLong, typer.Option(help="Texts that are longer than the model takes.")] = "park",
     integrated: Annotated[
         bool,
-        typer.Option("--integrated", help="Let the target embed: it is, or becomes, an index that embeds its texts."),
+        typer.Option(
+            "--integrated", help="Let the target embed the texts; created as such an index if it does not exist."
+        ),
     ] = False,
     cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Keep vectors by the digest of their text: none is paid twice.")
+        bool,
+        typer.Option("--cache/--no-cache", help="Cache vectors by the digest of their text: none is paid for twice."),
     ] = True,
     questions: Annotated[
         str | None,
@@ -80,7 +84,7 @@ def reembed(
         float, typer.Option(min=0, max=1, help="The mean recall that the questions of each namespace must reach.")
     ] = 0.8,
     least_overlap: Annotated[
-        float, typer.Option(min=0, max=1, help="What answers of both models must have in common, on average.")
+        float, typer.Option(min=0, max=1, help="The share of answers that both models must have in common, on average.")
     ] = 0.0,
     dollars_cap: Annotated[
         float | None, typer.Option(min=0.01, help="Pause before the model has cost more than this.")
@@ -93,7 +97,7 @@ def reembed(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Plan that an index is embedded anew by another model, into another index. Writes the plan file only."""
+    """Plan to embed an index again with another model, into another index. Writes the plan file only."""
     template = text_template(text_key, text)
     with fleet() as parts:
         settings = parts.settings

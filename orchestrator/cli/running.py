@@ -32,8 +32,8 @@ WORKERS = 2
 def migrate() -> None:
     """Bring the job table to the newest revision. Safe to repeat. Stop the fleet's processes before, the page too.
 
-    A process looks at the revision when it starts. One of an older version that runs on keeps none of the newer rules.
-    With OWNER_DATABASE_URL it connects as that, and gives the role of DATABASE_URL what the fleet needs, and no more.
+    A process reads the revision when it starts. An older one that runs on keeps none of the newer rules.
+    With OWNER_DATABASE_URL it connects as that role, and grants the role of DATABASE_URL only what the fleet needs.
     """
     settings = Settings.load()
     older = schema.upgrade_by(settings)
@@ -87,12 +87,12 @@ def up(
     workers: Annotated[int, typer.Option(min=0, help="How many worker processes.")] = WORKERS,
     detach: Annotated[bool, typer.Option("--detach", help="Return once it runs; `vecfleet down` stops it.")] = False,
     join: Annotated[
-        bool, typer.Option("--print", help="Start nothing: print those lines, with their passwords, of what runs.")
+        bool, typer.Option("--print", help="Start nothing: print those lines, with passwords, for the running stack.")
     ] = False,
 ) -> None:
-    """Run everything on this machine: what DATABASE_URL, REDIS_URL and PINECONE_API_KEY do not name is started here.
+    """Run everything on this machine: start whatever DATABASE_URL, REDIS_URL and PINECONE_API_KEY do not name.
 
-    Prints the lines by which any other shell joins, or a worker on another machine.
+    Prints the lines with which another shell, or a worker on another machine, joins.
     """
     settings = Settings.load()
     if join:
@@ -179,9 +179,9 @@ def shut_down(
     ] = False,
     yes: Yes = False,
 ) -> None:
-    """Stop what `vecfleet up` started here, whatever became of it.
+    """Stop what `vecfleet up` started here, in whatever state it is.
 
-    With --erase it asks first where jobs are live, because their records of what was copied go too.
+    With --erase it asks first if jobs are live, because their records of what was copied are erased too.
     """
     settings = Settings.load()
     record = StackRecord.read(settings.vecfleet_home)

@@ -29,8 +29,8 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="ADDRESS",
-            help="The proxy in front that speaks TLS, or its network: who asks is as it says, and cookies go over TLS "
-            "only. May be repeated.",
+            help="The proxy in front that speaks TLS, or its network: trust the client addresses it reports, and send "
+            "cookies over TLS only. May be repeated.",
         ),
     ] = None,
 ) -> None:
@@ -84,9 +84,11 @@ def token_create(
             "approve: for programs, see docs/http-api.md; admin: reaches everything, and is logged."
         ),
     ] = "user",
-    days: Annotated[int, typer.Option(min=1, max=_LONGEST_DAYS, help="After so many it ends.")] = LASTS_DAYS,
+    days: Annotated[
+        int, typer.Option(min=1, max=_LONGEST_DAYS, help="The token ends after so many days.")
+    ] = LASTS_DAYS,
 ) -> None:
-    """Make a token: a bearer for the API, or what signs in at the page. Printed this once; only its hash is kept."""
+    """Make a token, for the API or to sign in at the page. It is printed once; only its hash is kept."""
     if role == "user" and not creator:
         raise BadInput("a user's token needs a creator", next_step="`--creator ID`")
     if role != "user" and creator:
@@ -107,7 +109,7 @@ def token_create(
 
 
 def token_list(as_json: Json = False) -> None:
-    """List the tokens: whose each is, what it may do, when it ends, and when it was last used."""
+    """List the tokens: who holds each, what it may do, when it ends, and when it was last used."""
     known_tokens = _file().every()
     steps = ["vecfleet token revoke TOKEN"] if known_tokens else ["vecfleet token create --role operator"]
     if as_json:
@@ -135,7 +137,7 @@ def token_list(as_json: Json = False) -> None:
 def token_revoke(
     token: Annotated[str, typer.Argument(metavar="TOKEN", help="Its name, as `vecfleet token list` has it.")],
 ) -> None:
-    """End a token now: whoever holds it is refused from the next request on, and its sessions are over."""
+    """End a token now: its holder is refused from the next request on, and its sessions end."""
     ended = _file().revoke(token)
     say(f"the token {ended.name} of {ended.user}, role {ended.role}, opens nothing any more")
     say_next(["vecfleet token list"])

@@ -20,7 +20,7 @@ from orchestrator.services import acts, counts, refusals
 from orchestrator.services import cut_over as cutting_over
 from vecfleet.errors import BadInput
 
-Whole = Annotated[bool, typer.Option("--whole", help="Read also sources that tell of no write since the last pass.")]
+Whole = Annotated[bool, typer.Option("--whole", help="Also read sources without a write since the last pass.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Stay until it is done; 0 only if it is.")]
 
 
@@ -39,7 +39,7 @@ def retry(
     what: Annotated[What, typer.Argument(help="Parked batches, parked records, or both.")],
     batch: Annotated[
         list[int] | None,
-        typer.Option("--batch", help="Of the parked batches this one, by its number in `park list`; may be repeated."),
+        typer.Option("--batch", help="Only this parked batch, by its number in `park list`; may be repeated."),
     ] = None,
 ) -> None:
     """Run parked batches again, and only those; or copy parked records again."""
@@ -61,11 +61,11 @@ class VerifyLevel(StrEnum):
 def verify(
     job: JobId,
     level: Annotated[
-        VerifyLevel | None, typer.Option(help="How far (default: as the plan says). A count is a hint, no verdict.")
+        VerifyLevel | None, typer.Option(help="How thoroughly (default: as the plan says). A count is only a hint.")
     ] = None,
     watching: Watch = False,
 ) -> None:
-    """Check every target again: list it, read its records back, and where asked query it as its sources are."""
+    """Check every target again: list it, read its records back and, if asked, compare queries with its sources."""
     with fleet() as parts:
         if level is VerifyLevel.COUNT:
             _count(parts, job)
@@ -93,7 +93,7 @@ def _count(parts: Fleet, job: int) -> None:
 
 
 def another_pass(job: JobId, whole: Whole = False, watching: Watch = False) -> None:
-    """Read the sources once more, where the plan lets writers go on; what was not written to is left out."""
+    """Read the sources once more, if the plan lets writers go on; skip sources without a new write."""
     with fleet() as parts:
         number = acts.another_pass(parts.database, job, who(), whole=whole)
         say(f"job {job}: pass {number} begins")
@@ -121,11 +121,11 @@ def cut_over(
         typer.Option(
             metavar="N",
             parser=per_cent,
-            help="Move the readers of so many per cent of the twins: a whole number from 1 to 100, as 5, 25, 50, 100.",
+            help="Per cent of the twins whose readers move: a whole number from 1 to 100, such as 25.",
         ),
     ],
 ) -> None:
-    """Move readers, and aliases they use, to the new namespaces, so many per cent of the twins. `reverse` undoes it."""
+    """Move the readers of some per cent of the twins, and their aliases, to the new namespaces. `reverse` undoes it."""
     with fleet() as parts:
         reading = look(parts, job, namespaces=0).reading
         left_behind = reading.totals.left_behind
@@ -153,12 +153,12 @@ def _sides(routes: list[JobRoute]) -> str:
 def clean_up(
     job: JobId,
     by_ids: Annotated[
-        bool, typer.Option("--by-ids", help="Delete record by record even where a whole namespace could go.")
+        bool, typer.Option("--by-ids", help="Delete record by record, even if a whole namespace could go.")
     ] = False,
     yes: Yes = False,
     watching: Watch = False,
 ) -> None:
-    """Delete the old namespaces; every record is read on both sides once more right before."""
+    """Delete the old namespaces; read every record on both sides once more right before."""
     with fleet() as parts:
         with parts.database.begin() as connection:
             row = jobs.get(connection, job)
@@ -190,12 +190,12 @@ class Changed(StrEnum):
 def roll_back(
     job: JobId,
     changed: Annotated[
-        Changed | None, typer.Option(help="Go on where records changed since they were written, and keep those.")
+        Changed | None, typer.Option(help="Continue if records changed since they were written, and keep those.")
     ] = None,
     yes: Yes = False,
     watching: Watch = False,
 ) -> None:
-    """Remove what the job wrote, before clean-up, and never what changed since: where anything did, it stops first."""
+    """Remove what the job wrote, before clean-up, and never what changed since: if anything did, stop first."""
     with fleet() as parts:
         totals = look(parts, job, namespaces=0).reading.totals
         with parts.database.begin() as connection:
@@ -219,7 +219,7 @@ def roll_back(
 
 
 def pause(job: JobId) -> None:
-    """Take no new batch; those in flight land, then the job is paused."""
+    """Start no new batch; those under way finish, then the job is paused."""
     with fleet() as parts:
         acts.pause(parts.database, job, who())
         say(f"job {job} pauses")
@@ -227,7 +227,7 @@ def pause(job: JobId) -> None:
 
 
 def resume(job: JobId) -> None:
-    """Go on where the pause interrupted it."""
+    """Continue a paused job where it stopped."""
     with fleet() as parts:
         acts.resume(parts.database, job, who())
         say(f"job {job} goes on")
@@ -235,7 +235,7 @@ def resume(job: JobId) -> None:
 
 
 def cancel(job: JobId, yes: Yes = False) -> None:
-    """Give a job up. What was written stays until `rollback`; no source is touched from then on."""
+    """Give a job up. Its copies stay until `rollback`; it no longer touches any source."""
     with fleet() as parts:
         totals = look(parts, job, namespaces=0).reading.totals
         with parts.database.begin() as connection:
@@ -250,9 +250,9 @@ def cancel(job: JobId, yes: Yes = False) -> None:
 
 
 def comment(
-    job: JobId, text: Annotated[str, typer.Argument(metavar="TEXT", help="What others shall know of this job.")]
+    job: JobId, text: Annotated[str, typer.Argument(metavar="TEXT", help="What others should know about this job.")]
 ) -> None:
-    """Say something about a job. It stands on its page and in the audit trail, with your name."""
+    """Comment on a job. The comment appears on its page and in the audit trail, with your name."""
     with fleet() as parts:
         acts.comment(parts.database, job, who(), text)
         say(f"job {job}: your comment is in the audit trail")
@@ -310,7 +310,10 @@ def set_lever(
     word: Annotated[str, typer.Argument(metavar="N", help="How many, or how much.")],
     target: Annotated[
         str | None,
-        typer.Option(metavar="NAMESPACE", help="With `missing`: so many of this target alone, be they all it held."),
+        typer.Option(
+            metavar="NAMESPACE",
+            help="With `missing`: confirm the loss for this target only, even if it lost everything.",
+        ),
     ] = None,
 ) -> None:
     """Change how hard a job works while it runs. `workers` is for the stack of `vecfleet up`, for all its jobs."""

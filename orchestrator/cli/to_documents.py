@@ -25,7 +25,7 @@ def documents(
     options: PlanOptions,
     new: NewIndexOptions,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The index of vectors.")],
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="The document index; created where it is absent.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The document index; created if it does not exist.")],
     dense_field: Annotated[
         str, typer.Option(metavar="NAME", help="The field of a new index for dense values.")
     ] = DENSE_FIELD,
@@ -42,11 +42,11 @@ def documents(
         typer.Option(metavar="KEY=NAME", help="The name of a metadata key in the documents; may be repeated."),
     ] = None,
     refused: Annotated[
-        Literal["fail", "park"], typer.Option(help="Records that can be no documents: plan nothing, or park them.")
+        Literal["fail", "park"], typer.Option(help="Records that cannot become documents: plan nothing, or park them.")
     ] = "fail",
     via: Annotated[
         Literal["copy", "convert"],
-        typer.Option(help="Copy each record; or have the service convert the index, and copy what that leaves out."),
+        typer.Option(help="Copy each record; or have the service convert the index, and copy what it leaves out."),
     ] = "copy",
     refused_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write each of these here: JSON lines of namespace, id, reason.")
@@ -56,7 +56,7 @@ def documents(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Plan that an index of vectors becomes a document index. Reads every record; writes the plan file only."""
+    """Plan to turn an index of vectors into a document index. Reads every record; writes the plan file only."""
     with fleet() as parts, ExitStack() as files:
         settings = parts.settings
         (store, from_index), (into, to_index) = parts.accounts.located(source), parts.accounts.located(target)

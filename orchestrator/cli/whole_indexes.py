@@ -38,7 +38,7 @@ IndexName = Annotated[str, typer.Argument(metavar="INDEX", help="The index to ba
 
 
 def create(index: IndexName, as_json: Json = False) -> None:
-    """Have a whole index backed up, and wait until it is: minutes, or hours for a hundred million vectors."""
+    """Back up a whole index, and wait until it is done: minutes, or hours for a hundred million vectors."""
     with fleet() as parts:
         taken = take_backup(parts, index, quiet=as_json)
         steps = [f"vecfleet backup restore {taken.id} {full_name(parts.accounts.located(index)[0].name, 'NAME')}"]
@@ -68,7 +68,7 @@ def take_backup(parts: Fleet, index: str, *, quiet: bool = False) -> Backup:
 
 
 def every(
-    index: Annotated[str | None, typer.Argument(metavar="INDEX", help="Only of this one; or pinecone@NAME.")] = None,
+    index: Annotated[str | None, typer.Argument(metavar="INDEX", help="Only this index; or pinecone@NAME.")] = None,
     as_json: Json = False,
 ) -> None:
     """The backups there are."""
@@ -97,9 +97,9 @@ def every(
 
 def restore(
     backup: Annotated[str, typer.Argument(metavar="BACKUP", help="Its id, as `vecfleet backup list` shows it.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The new index to make of it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the new index.")],
 ) -> None:
-    """Make a new index from a backup, and wait until it is ready. Nothing that exists is touched."""
+    """Make a new index from a backup, and wait until it is ready. Touches nothing that exists."""
     with fleet() as parts:
         store, bare = parts.accounts.located(name)
         store.backups().restore(backup, bare)
@@ -126,14 +126,14 @@ _UNANSWERED = "a deletion was not answered, and may still be carried out; then i
 def wipe(
     index: Annotated[str, typer.Option(metavar="NAME", help="The index to empty.")],
     export: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="First copy it all to files under VECFLEET_ROOT.")
+        str | None, typer.Option(metavar="FOLDER", help="First export everything to files under VECFLEET_ROOT.")
     ] = None,
-    no_backup: Annotated[bool, typer.Option("--no-backup", help="There is no way back, and that is meant.")] = False,
+    no_backup: Annotated[bool, typer.Option("--no-backup", help="Confirm that there is no way back.")] = False,
     yes: Yes = False,
 ) -> None:
     """Start fresh: delete every namespace of an index, and keep the index. Stop its writers first.
 
-    What is deleted, and exported, is listed and read a freshness wait after you confirmed: until then reads may lag.
+    It lists and reads what it deletes and exports one freshness wait after you confirm: until then reads may lag.
     """
     if (export is None) == (not no_backup):
         raise BadInput("an emptied index has no way back", next_step="give either --export FOLDER or --no-backup")

@@ -107,12 +107,12 @@ def add_operating(router: APIRouter, parts: Fleet, tokens: TokenFile) -> None:
 
     @router.post("/jobs/{job}/pause")
     def pause(job: Number, by: By) -> Act:
-        """Take no new batch; those in flight land, then the job is paused."""
+        """Start no new batch; those under way finish, then the job is paused."""
         return by.once(database, lambda who: acts.pause(database, job, who))
 
     @router.post("/jobs/{job}/resume")
     def resume(job: Number, by: By) -> Act:
-        """Go on where the pause interrupted it."""
+        """Continue a paused job where it stopped."""
         return by.once(database, lambda who: acts.resume(database, job, who))
 
     @router.post("/jobs/{job}/retry")
@@ -124,7 +124,7 @@ def add_operating(router: APIRouter, parts: Fleet, tokens: TokenFile) -> None:
 
     @router.post("/jobs/{job}/verify")
     def verify(job: Number, body: models.Verify, by: By) -> Act:
-        """Check every target again: list it, read its records back, and where asked query it as its sources are."""
+        """Check every target again: list it, read its records back and, if asked, compare queries with its sources."""
         return by.once(database, lambda who: acts.verify(database, job, who, body.level), body)
 
     @router.post("/jobs/{job}/pass")
