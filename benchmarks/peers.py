@@ -3,7 +3,7 @@
     python -m benchmarks.peers [--quick] [--peer module:function]
 
 All copy the same namespaces on one emulator, in turns; the order is reversed each round, and the emulator says whether
-each copy is byte-equal. In the whole form they do it all once more, with every answer a little late. The loops prove
+each copy is byte-equal. Then they do it all once more, with every answer a little late. The loops prove
 nothing and remember nothing: who kills one begins anew. The fleet has two processes and the loops have one, so the CPU
 of a record stands beside the rate.
 
@@ -28,7 +28,7 @@ JUDGED = 3_072  # the dimension that the reach was set for
 # Some seconds of work for the fleet, as the loops have their window.
 WHOLE, QUICK = ((1_536, 80_000), (JUDGED, 60_000)), ((JUDGED, 24_000),)
 ROUNDS, QUICK_ROUNDS = 5, 3
-DELAYS_MS, QUICK_DELAYS_MS = (0, 30), (0,)
+DELAYS_MS = (0, 30)
 SPREAD = 12
 FLEET = "fleet"
 
@@ -50,7 +50,7 @@ def measured(quick: bool, peers: Mapping[str, Peer]) -> Iterator[Figure]:
             load = Load(f"peers-{dimension}", dimension, records, spread=SPREAD)
             fill(fleet.settings, load)
             _round(fleet, load, {}, 0)  # connections, and the pace, which begins at half
-            for delay_ms in QUICK_DELAYS_MS if quick else DELAYS_MS:
+            for delay_ms in DELAYS_MS:
                 with late(fleet, load.index, delay_ms):
                     rounds = [_round(fleet, load, peers, number) for number in range(QUICK_ROUNDS if quick else ROUNDS)]
                 yield from _figures(rounds, dimension, delay_ms)

@@ -80,11 +80,9 @@ width="{{ bar.width }}" height="14" rx="2"/>
 """
 
 
-def picture(title: str, panels: Panels, measures: Sequence[Mapping[str, Any]]) -> str | None:
-    """The SVG; None where nothing of it was measured."""
+def picture(title: str, panels: Panels, measures: Sequence[Mapping[str, Any]]) -> str:
+    """The SVG."""
     drawn = [_drawn(heading, groups, measures) for heading, groups in panels.items()]
-    if not any(panel["bars"] for panel in drawn):
-        return None
     placed = [panel | {"x": place * PANEL} for place, panel in enumerate(drawn)]
     height = max(panel["height"] for panel in drawn)
     template = Environment(autoescape=True).from_string(_PICTURE)
@@ -124,13 +122,20 @@ def _bound(one: Mapping[str, Any]) -> float | None:
 
 
 def draw(run: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write what of the pictures was measured. Returns where they are."""
-    form = "quick" if run["quick"] else "whole"
-    about = f"{run['machine']['cores']} cores, {form} form, {run['at'][:10]}; a line: all samples; dashed: the reach"
+    """Write the pictures of which every part is in a merged run. Returns where they are."""
     drawn = []
     for name, panels in PICTURES.items():
-        svg = picture(about, panels, run["measures"])
-        if svg is not None:
+        parts = {part for groups in panels.values() for _, part, _ in groups}
+        if parts <= run["parts"].keys():
+            title = _about([run["parts"][part] for part in sorted(parts)])
             drawn.append(folder / f"{name}.svg")
-            drawn[-1].write_text(svg, encoding="utf-8")
+            drawn[-1].write_text(picture(title, panels, run["measures"]), encoding="utf-8")
     return drawn
+
+
+def _about(parts: Sequence[Mapping[str, Any]]) -> str:
+    """Say where and when they were measured."""
+    forms = " and ".join(sorted({"quick" if one["quick"] else "whole" for one in parts}))
+    days = ", ".join(sorted({one["at"][:10] for one in parts}))
+    cores = " or ".join(sorted({str(one["machine"]["cores"]) for one in parts}))
+    return f"{cores} cores, {forms} form, {days}; a line: all samples; dashed: the reach"

@@ -1,16 +1,18 @@
 """Put the figures of a run into docs/performance.md, and its pictures beside it.
 
-    python -m benchmarks.publish FILE
+    python -m benchmarks.publish FILE [FILE …]
 
-Five sentences open the page, a line each, between `<!-- in short -->` and `<!-- end -->`. A table stands between
-`<!-- figures: PART -->` and `<!-- end -->`; `<!-- figures: PART: PATTERN -->` takes those of its figures in whose names
-the pattern is found. What the run did not measure stays as it is.
+Of a part that several files hold the last one counts: its figures are taken whole, and each table says of which commit
+they are. Five sentences open the page, a line each, between `<!-- in short -->` and `<!-- end -->`. A table stands
+between `<!-- figures: PART -->` and `<!-- end -->`; `<!-- figures: PART: PATTERN -->` takes those of its figures in
+whose names the pattern is found. What no file holds stays as it is, with the commit that it was published with; so does
+a picture of which a part is missing.
 """
 
 import argparse
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,41 +58,66 @@ IN_SHORT: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 _SAID = {True: "reached", False: "**missed**", "undecided": "undecided"}
 
 
+def merged(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One run of them all: `parts`, each with the form, day, machine and commit of its run, and their `measures`."""
+    parts, measures = dict[str, Any](), dict[str, list[Mapping[str, Any]]]()
+    for run in runs:
+        about = {key: run[key] for key in ("quick", "at", "machine", "commit")}
+        found = dict[str, list[Mapping[str, Any]]]()
+        for one in run["measures"]:
+            found.setdefault(one["part"], []).append(one)
+        parts |= {part: run["parts"][part] | about for part in found}
+        measures |= found
+    return {"parts": parts, "measures": [one for part in measures.values() for one in part]}
+
+
 def filled(page: str, run: Mapping[str, Any]) -> str:
-    """The page with the run's tables in it."""
+    """The page with the tables of a merged run in it."""
 
     def table(match: re.Match[str]) -> str:
         begin, part, pattern, end = match.groups()
         rows = [one for one in run["measures"] if one["part"] == part and re.search(pattern or "", one["name"])]
-        return f"{begin}\n{''.join(_lines(part, rows, run))}\n{end}" if rows else match[0]
+        return f"{begin}\n{''.join(_lines(part, rows, run['parts'][part]))}\n{end}" if rows else match[0]
 
     return _SHORT.sub(lambda match: f"{match[1]}{_in_short(match[0], run)}{match[2]}", _BLOCK.sub(table, page))
 
 
 def _in_short(block: str, run: Mapping[str, Any]) -> str:
-    """The opening sentences; one whose figures were not measured stays as it is."""
+    """The opening sentences, each with its commits; one whose figures were not measured stays as it is."""
     values = {(one["part"], one["name"]): _number(one["value"]) for one in run["measures"]}
+
+    def told(sentence: str, figures: Sequence[tuple[str, str]]) -> str:
+        commits = dict.fromkeys(_commit(run["parts"][part]) for part, _ in figures)
+        return f"- {sentence.format(*(values[each] for each in figures))} ({', '.join(commits)})"
+
     before = block.splitlines()[2:-1] + [""] * len(IN_SHORT)
-    told = (
-        f"- {sentence.format(*(values[each] for each in figures))}" if {*figures} <= values.keys() else old
+    lines = (
+        told(sentence, figures) if {*figures} <= values.keys() else old
         for (sentence, figures), old in zip(IN_SHORT, before, strict=False)
     )
-    return "".join(f"{line}\n" for line in told)
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _lines(part: str, rows: list[Mapping[str, Any]], run: Mapping[str, Any]) -> Iterator[str]:
-    form, load = "quick" if run["quick"] else "whole", run["parts"][part]["load"]
-    yield f"`python -m benchmarks.{part}`, {form} form, {run['at'][:10]}, load {load:.0f} at its begin:\n\n"
+def _lines(part: str, rows: list[Mapping[str, Any]], about: Mapping[str, Any]) -> Iterator[str]:
+    form = "quick" if about["quick"] else "whole"
+    yield f"`python -m benchmarks.{part}`, {form} form, {about['at'][:10]}, {_commit(about)}, "
+    yield f"load {about['load']:.0f} at its begin:\n\n"
     yield "| measure | value | lowest – highest | | reach | |\n|---|---|---|---|---|---|\n"
     for one in rows:
         low, high = one["interval"]
         spread = f"{_number(low)} – {_number(high)}" if low != high else ""
         judged = f"{one['reach']} | {_SAID[one['ok']]}" if one["reach"] else " | "
         yield f"| {one['name']} | {_number(one['value'])} | {spread} | {one['unit']} | {judged} |\n"
-    if run["parts"][part].get("disturbed"):
-        yield f"\n**It was disturbed**: other processes took {run['parts'][part]['others']:.0%} of the processors.\n"
-    if run["parts"][part]["failed"]:
-        yield f"\n**It failed before its end**: {run['parts'][part]['why']}\n"
+    if about["disturbed"]:
+        yield f"\n**It was disturbed**: other processes took {about['others']:.0%} of the processors.\n"
+    if about["failed"]:
+        yield f"\n**It failed before its end**: {about['why']}\n"
+    elif about["why"]:
+        yield f"\nLeft out: {about['why']}\n"
+
+
+def _commit(about: Mapping[str, Any]) -> str:
+    return f"commit `{about['commit']}`" if about["commit"] else "outside of git"
 
 
 def _number(value: float) -> str:
@@ -99,8 +126,8 @@ def _number(value: float) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.publish", description=__doc__.partition("\n")[0])
-    parser.add_argument("file", type=Path, help="of `python -m benchmarks --json FILE`")
-    run = json.loads(parser.parse_args().file.read_text(encoding="utf-8"))
+    parser.add_argument("files", type=Path, nargs="+", help="of `python -m benchmarks --json FILE`, the latest last")
+    run = merged([json.loads(file.read_text(encoding="utf-8")) for file in parser.parse_args().files])
     page = DOCS / "performance.md"
     page.write_text(filled(page.read_text(encoding="utf-8"), run), encoding="utf-8")
     for place in (page, *plots.draw(run, DOCS / "pictures")):
