@@ -23,7 +23,12 @@ _GIVEN_UP_AFTER = sa.text("interval '15 minutes'")
 
 
 def begin(connection: sa.Connection, subject: str, who: str) -> int:
-    """Raise the erasure fence. The fence stands once this is committed. Call `note_leases` in a later transaction."""
+    """Raise the erasure fence. The fence stands once this is committed. Call `note_leases` in a later transaction.
+
+    The indexes that the service filled before are known from the commit on; what it fills later is no erasure's that
+    began before: `index_acts.require_no_filling_since`.
+    """
+    index_acts.wait_for_changes(connection)
     number: int = connection.execute(
         sa.insert(t.erasure).values(subject=subject, who=who).returning(_E.id)
     ).scalar_one()

@@ -237,13 +237,22 @@ def last_filled_at(connection: sa.Connection) -> datetime | None:
     return at
 
 
+def wait_for_changes(connection: sa.Connection) -> None:
+    """Wait until each filling that is being noted, ended or given up is so for all to see; none is, until this ends.
+
+    A filling ends before its end is committed. Who compares a moment with ends of fillings takes the moment after this:
+    then each end before it shows, and each later end is after it.
+    """
+    connection.execute(sa.text("LOCK TABLE index_act IN SHARE MODE"))
+
+
 def require_no_filling_since(connection: sa.Connection, since: datetime) -> None:
     """Raise Refused if the service fills an index, or did after `since`: it may hold records of an erased tenant.
 
-    Locks the table: a filling that is being noted or given up is waited for. One that was given up is no objection: the
-    certificate of this transaction names it, see `residual`.
+    Waits for changes first. A filling that was given up is no objection: the certificate of this transaction names it,
+    see `residual`.
     """
-    connection.execute(sa.text("LOCK TABLE index_act IN SHARE MODE"))
+    wait_for_changes(connection)
     late = sa.or_(sa.and_(_A.ended_at.is_(None), _A.given_up_at.is_(None)), _A.ended_at > since)
     row = connection.execute(
         sa.select(_A.index, _A.ended_at, _A.stuck).where(_A.kind != WIPE, late).order_by(_A.id).limit(1)

@@ -1,7 +1,9 @@
 """Jobs at the stages of their life, for the tests of what may happen there."""
 
 import time
+from concurrent.futures import Future
 from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
@@ -77,11 +79,11 @@ def rolling_back(database: Database, changed: str | None = None) -> JobTable:
     return table
 
 
-def somebody_waits(table: JobTable) -> None:
-    """Wait until another session waits for a lock in this database."""
+def somebody_waits(table: JobTable, unless: Future[Any] | None = None) -> None:
+    """Wait until another session waits for a lock in this database, `unless` what it does is done without one."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     deadline = time.monotonic() + PATIENCE_S
     with table.database.once() as watcher:
-        while not watcher.execute(sa.text(waiting)).scalar_one():
+        while not (unless is not None and unless.done()) and not watcher.execute(sa.text(waiting)).scalar_one():
             assert time.monotonic() < deadline, "nobody waits for a lock"
             time.sleep(0.005)

@@ -7,10 +7,10 @@ from threading import Barrier
 import pytest
 import sqlalchemy as sa
 from job_table import ELSEWHERE, INDEX, JobTable, plan_of, planned
-from stages import verified
+from stages import PATIENCE_S, somebody_waits, verified
 
 from orchestrator.core.states import JobState
-from orchestrator.ledger import erasures, index_acts, whole_indexes
+from orchestrator.ledger import anonymise, erasures, index_acts, whole_indexes
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.index_acts import Filling
@@ -220,3 +220,28 @@ def test_one_that_began_anew_since_a_person_read_of_it_is_not_given_up(database:
     with database.begin() as connection, pytest.raises(Refused, match="began anew") as refused:
         index_acts.give_up(connection, read, "ana", "its account is gone")
     assert refused.value.code == "filling-changed" and not the_filling(database).is_given_up
+
+
+def test_a_filling_whose_end_is_not_committed_yet_is_known_to_an_erasure_that_begins_meanwhile(
+    database: Database,
+) -> None:
+    # Given a filling that another process is ending: its transaction is still open
+    noted = fill(database)
+
+    def begins_and_looks() -> tuple[sa.Row[tuple[object, ...]], set[str]]:
+        _, row = begun(database)
+        with database.begin() as connection:
+            return row, anonymise.indexes(connection)
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.begin() as connection:
+            index_acts.settle(connection, noted)
+            # When an erasure begins meanwhile, and asks where records of the tenant may be
+            erasure = pool.submit(begins_and_looks)
+            somebody_waits(JobTable(database), unless=erasure)
+        row, known = erasure.result(PATIENCE_S)
+
+    # Then it knows of the index that was filled, whose end is no objection to its certificate
+    with database.begin() as connection:
+        index_acts.require_no_filling_since(connection, row.at)
+    assert known == {"documents"}
