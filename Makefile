@@ -13,7 +13,7 @@ help:
 	@echo "make demo    migrate a real-shaped index on this machine: private Postgres, Redis, Pinecone emulator, workers, Flower"
 	@echo "make test    lint, types and every test, on real Postgres and real Redis"
 	@echo "make browser install a Chromium (as root) and its driver, for the stories that the tests then tell in a real browser"
-	@echo "make compat  releases 5 to 9 of Pinecone's SDK, LangChain, vec2pg, vecparity and vector-io, each in an environment of its own, against the emulator; pandas, polars and duckdb on an export"
+	@echo "make compat  releases 5 to 10 of Pinecone's SDK, LangChain, vec2pg, vecparity and vector-io, each in an environment of its own, against the emulator; pandas, polars and duckdb on an export"
 	@echo "make pipelines install Airflow, Dagster and Prefect, for the stories that then run the examples in them"
 	@echo "make rabbitmq install a RabbitMQ (as root), for the stories that the tests then tell on a real one; it is not started"
 	@echo "make chaos   faults at random times; SEEDS=200 for more, AT_ONCE=3 fleets, SEED=17 to try one again; FRESHNESS=8 for longer lags"
@@ -45,7 +45,7 @@ browser: $(INSTALLED)
 
 compat: $(INSTALLED)
 	@bin/compat
-	@$(PYTHON) -m pytest tests/compat
+	@$(PYTHON) -m pytest tests/compat -rps
 
 pipelines: $(INSTALLED)
 	@bin/pipelines
