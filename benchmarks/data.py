@@ -12,7 +12,7 @@ from benchmarks.fleet import Running
 from vecfleet import names
 from vecfleet.records import FLOAT32_BYTES, MetadataValue, Record
 from vecfleet.settings import Settings
-from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.base import Index, IndexInfo, Kind
 from vecfleet.stores.pinecone import PineconeStore
 
 SEED = 20_260_211
@@ -46,13 +46,17 @@ def fill(settings: Settings, load: Load) -> IndexInfo:
     """Create the index and write its records."""
     store = PineconeStore(settings)
     info = create(store, load.index, load.dimension)
-    index = store.open(info)
+    write(store.open(info), load)
+    return info
+
+
+def write(index: Index, load: Load, into: str | None = None) -> None:
+    """Write the records: each to its namespace, or all into one."""
     at_once = min(_WRITTEN_AT_ONCE, _WRITTEN_BYTES // (FLOAT32_BYTES * load.dimension + load.metadata + 200))
     for namespace, count in load.namespaces.items():
         for start in range(0, count, at_once):
             numbers = range(start, min(start + at_once, count))
-            index.upsert(namespace, list(records(load, namespace, numbers)))
-    return info
+            index.upsert(into or namespace, list(records(load, namespace, numbers)))
 
 
 def create(store: PineconeStore, index: str, dimension: int) -> IndexInfo:

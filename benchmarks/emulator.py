@@ -33,8 +33,8 @@ ROUNDS, ACTS = 10, 30
 class Server:
     """An emulator process, and what it has used."""
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", "emulator", "--port", "0"]
+    def __init__(self, options: Sequence[str]) -> None:
+        command = [sys.executable, "-m", "emulator", "--port", "0", *options]
         self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
         self.control = str(json.loads(self.process.stdout.readline())["control"])
@@ -65,8 +65,8 @@ class Server:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    running = Server()
+def server(*options: str) -> Iterator[Server]:
+    running = Server(options)
     try:
         yield running
     finally:

@@ -7,7 +7,9 @@ each copy is byte-equal. Then they do it all once more, with every answer a litt
 nothing and remember nothing: who kills one begins anew. The fleet has two processes and the loops have one, so the CPU
 of a record stands beside the rate.
 
-Another one is plugged in by a function that is given an `Order` and gives a function: a namespace's name → how many of
+Last come the tools of others (`benchmarks/tools.py`), which are not loops of ours: their work differs from the fleet's.
+
+Another loop is plugged in by a function that is given an `Order` and gives a function: a namespace's name → how many of
 its records it copied.
 """
 
@@ -16,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import sdk_loops, seed_loop
+from benchmarks import sdk_loops, seed_loop, tools
 from benchmarks.data import Load, fill, require_byte_equal
 from benchmarks.figures import Figure
 from benchmarks.fleet import Running, copied, drop, late, running
@@ -55,6 +57,7 @@ def measured(quick: bool, peers: Mapping[str, Peer]) -> Iterator[Figure]:
                     rounds = [_round(fleet, load, peers, number) for number in range(QUICK_ROUNDS if quick else ROUNDS)]
                 yield from _figures(rounds, dimension, delay_ms)
             client_of(fleet).indexes.delete(load.index)
+        yield from tools.measured(fleet, quick)
 
 
 # Records a second, and milliseconds of CPU for one.

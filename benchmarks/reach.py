@@ -26,6 +26,7 @@ REACHES: dict[str, Reach] = {
     "CPU of workers, copy": Reach(0.07),  # the same, with the job table and Celery
     "fleet / bare loop": Reach(0.90, at_least=True),
     "fleet / seed 000's loop": Reach(8.0, at_least=True),
+    "fleet / fastest tool that only reads": Reach(2.0, at_least=True),  # 200,000 records of 1,536 dimensions
     "verify / copy, CPU": Reach(1.0),
     "verify / copy, wall": Reach(1.0),
     "allowance used": Reach(0.95, at_least=True),

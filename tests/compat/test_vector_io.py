@@ -14,8 +14,6 @@ from tests.compat.tls_front import ADDRESS, BEHIND, Front
 
 PYTHON = ENVIRONMENTS / "vector-io" / "bin" / "python"
 INDEX, COPY = "small", "small-2"
-# The client trusts the certificates of `certifi`, and lets nobody name others: the test's stands in for them.
-CERTIFI = "import os\n\n\ndef where():\n    return os.environ['TRUSTED']\n"
 
 
 @pytest.fixture
@@ -38,19 +36,17 @@ def test_vector_io_exports_an_index_and_imports_every_record(served: Running, tm
     for namespace in namespaces:
         vectors = [{"id": f"r{n}", "values": [1.0, 0.1, n], "metadata": {"n": n, "kind": "é"}} for n in range(5)]
         written.upsert(vectors=vectors, namespace=namespace)
-    (tmp_path / "trust").mkdir()
-    (tmp_path / "trust" / "certifi.py").write_text(CERTIFI)
     # When vector-io exports it and imports it into an index that it creates
     with Front(control, tmp_path) as front:
-        environment = os.environ | {
-            "PINECONE_CONTROLLER_HOST": control,
-            "PINECONE_API_KEY": "any",
-            "PYTHONPATH": str(tmp_path / "trust"),
-            "TRUSTED": str(front.certificate),
-        }
+        addressed = {"PINECONE_CONTROLLER_HOST": control, "PINECONE_API_KEY": "any"}
+        environment = os.environ | addressed | front.trusted()
         script = str(Path(__file__).with_name("vector_io.py"))
         ended = subprocess.run(
-            [PYTHON, script, INDEX, "us-east-1"], env=environment, cwd=tmp_path, capture_output=True, timeout=300
+            [PYTHON, script, INDEX, "us-east-1", "copy"],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=300,
         )
     told = (ended.stdout + ended.stderr).decode()
     assert ended.returncode == 0, told

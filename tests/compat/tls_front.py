@@ -19,6 +19,8 @@ from cryptography.x509.oid import NameOID
 ADDRESS = "127.0.0.2"  # the emulator tells it as its host, and listens at another
 BEHIND = "127.0.0.1"
 _LOOK_EVERY_S = 0.05
+# Some clients trust the certificates of `certifi`, and let nobody name others: this module stands in for it.
+_CERTIFI = "import os\n\n\ndef where():\n    return os.environ['TRUSTED']\n"
 
 
 class Front:
@@ -41,6 +43,13 @@ class Front:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
+
+    def trusted(self) -> dict[str, str]:
+        """Return the environment in which a client of Python trusts it."""
+        module = self.certificate.parent / "trust" / "certifi.py"
+        module.parent.mkdir()
+        module.write_text(_CERTIFI)
+        return {"PYTHONPATH": str(module.parent), "TRUSTED": str(self.certificate)}
 
     async def _serve(self) -> None:
         servers: dict[int, asyncio.Server] = {}
