@@ -6,6 +6,7 @@ ownership look-up. If a plan of the recipes `namespaces` and `documents` added n
 came from: each target goes back to its one source.
 """
 
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +24,8 @@ from vecfleet import names
 from vecfleet.errors import BadPlan
 from vecfleet.records import Record
 from vecfleet.stores.base import Store
+
+_NAMED = 40  # namespaces that a command to go back names
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +188,31 @@ def _of_kept_names(original: Plan) -> str:
     if original.recipe == "tables":
         return "tables " + " ".join(f"{move.to}={move.source}" for move in original.moves)
     encoded = " --encode-ids" if original.policies.encoded_ids else ""
+    chosen = _chosen(original)
     if original.recipe == "stores":
-        return f"stores {target.store}:{target.index} {source.store}:{source.index}{encoded}"
+        return (
+            f"stores {target.store}:{target.index} {source.store}:{source.index}{chosen}{_renamed(original)}{encoded}"
+        )
     if original.recipe == "import":
-        return f"export {target.typed}{encoded}"
-    return f"{'import' if original.keeps_files else 'index'} {target.typed} {source.typed}{encoded}"
+        return f"export {target.typed}{chosen}{encoded}"
+    return f"{'import' if original.keeps_files else 'index'} {target.typed} {source.typed}{chosen}{encoded}"
+
+
+def _chosen(original: Plan) -> str:
+    """Return the options that choose the plan's own namespaces at its target: others there never came from its source.
+
+    They need no choice in a folder of files, nor in an index that the plan created for the whole source. Of very many
+    namespaces the options name none.
+    """
+    targets = sorted({move.to for move in original.moves if move.to is not None})
+    if original.keeps_files or (original.create_target is not None and not original.left_alone):
+        return ""
+    if len(targets) > _NAMED:
+        return f" --namespace NAME for each of the {len(targets):,} names in the plan"
+    return "".join(f" --namespace {shlex.quote(name)}" for name in targets)
+
+
+def _renamed(original: Plan) -> str:
+    """Return the options that give namespaces their old names again."""
+    pairs = [f"{move.to}={move.source}" for move in original.moves if move.to not in (None, move.source)]
+    return "".join(f" --rename {shlex.quote(pair)}" for pair in pairs[:_NAMED])

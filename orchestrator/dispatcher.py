@@ -21,8 +21,8 @@ from sqlalchemy.exc import OperationalError
 
 from orchestrator.core import deciding as d
 from orchestrator.core.budget import over_budget
+from orchestrator.core.clean_up_guards import proving
 from orchestrator.core.deciding import JobSnapshot
-from orchestrator.core.guards import proving
 from orchestrator.core.hooks import POLICY
 from orchestrator.core.model import Job, Wakeup
 from orchestrator.core.retrying import MAX_ATTEMPTS

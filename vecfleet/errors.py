@@ -41,6 +41,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _LONGEST_HINT_S = 86_400.0
+_ALONE = re.compile("`([^`]+)`")  # a command without a sentence around it
 
 
 class Objection(str):
@@ -52,6 +53,11 @@ class Objection(str):
         return objection
 
     code: str
+
+
+def in_a_sentence(step: str) -> str:
+    """Return a next step as a part of a sentence: a command that stands alone gets its backticks again."""
+    return f"`{step}`" if step.startswith("vecfleet ") else step
 
 
 def _note(step: str) -> str:
@@ -76,11 +82,13 @@ class VecfleetError(Exception):
 
     @property
     def next_step(self) -> str | None:
-        """Return what to do or type now. A traceback shows it as a note."""
+        """Return what to do or type now; a command alone stands bare. A traceback shows it as a note."""
         return self._next_step
 
     @next_step.setter
     def next_step(self, step: str | None) -> None:
+        alone = _ALONE.fullmatch(step) if step else None
+        step = alone[1] if alone else step
         before, self._next_step = self._next_step, step
         if before:
             self.__notes__.remove(_note(before))

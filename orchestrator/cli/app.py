@@ -1,7 +1,6 @@
 """Run a command line, from its words to its exit code: the one place where an error becomes a sentence."""
 
 import os
-import shlex
 import sys
 import tempfile
 import traceback
@@ -12,7 +11,7 @@ from pathlib import Path
 import typer
 
 from orchestrator.cli.commands import COMMANDS, GROUPS, PROGRAM, build, listing
-from orchestrator.cli.output import NobodyAnswers, err, say_error
+from orchestrator.cli.output import err, say_error, typed
 from vecfleet.errors import BadInput, VecfleetError
 
 _USAGE = 2  # what was typed is no command line: the parser ends this itself, and has said why
@@ -23,6 +22,7 @@ _COMPLETING = f"_{PROGRAM.upper()}_COMPLETE"  # set by a shell that completes a 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line. Return its exit code: 0 only when what was asked is true."""
     words = sys.argv[1:] if arguments is None else arguments
+    typed.set(tuple(words))
     try:
         _commands_for(words)(words, prog_name=PROGRAM)
     except SystemExit as end:
@@ -31,8 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say_misuse(words, end.__context__)
         return code
     except VecfleetError as error:
-        if isinstance(error, NobodyAnswers):
-            error.next_step = shlex.join([PROGRAM, *words, "--yes"])
         say_error(error, as_json="--json" in words)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the edge: people get a sentence, the log the traceback

@@ -17,7 +17,7 @@ from orchestrator.cli.session import fleet
 from orchestrator.core.wording import counted
 from orchestrator.ledger.audit import Seals, with_key
 from vecfleet.connections import full_name, located
-from vecfleet.errors import BadInput, Refused, Unreachable, VecfleetError
+from vecfleet.errors import BadInput, Refused, Unreachable, VecfleetError, in_a_sentence
 from vecfleet.stores.pinecone.clients import api_key
 
 DIFFERENT, INCOMPLETE = 1, Unreachable.exit_code
@@ -176,7 +176,7 @@ def _raise(errors: Sequence[VecfleetError]) -> None:
             "what these runs left could not be deleted",
             code="runs-left",
             objections=[error.message for error in errors],
-            next_step="; ".join(dict.fromkeys(error.next_step for error in errors if error.next_step)),
+            next_step="; ".join(dict.fromkeys(in_a_sentence(error.next_step) for error in errors if error.next_step)),
         )
 
 

@@ -1,6 +1,5 @@
 """`check`: compare two places record by record. Needs neither Postgres nor Redis, makes no job, writes to no store."""
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from migrations.comparing import IN_METADATA, Comparison, Position, Result, Symb
 from migrations.mapping import MARK
 from migrations.places import Counterparts, open_place, pair_up
 from migrations.renaming import Pair
-from orchestrator.cli.output import Json, err, say, say_json, say_next
+from orchestrator.cli.output import Json, again, err, say, say_json, say_next
 from orchestrator.cli.session import fleet
 from orchestrator.cli.watching import INTERRUPTED
 from orchestrator.core.wording import read_for
@@ -52,6 +51,7 @@ class Report:
     drafts: Sequence[Draft] = ()
     counts: Counter[Symbol] = field(default_factory=Counter)
     in_metadata: int = 0  # records that differ in nothing else
+    alone: Counter[str] = field(default_factory=Counter)  # records that differ in this key and in nothing else
     keys: set[str] = field(default_factory=set)  # that differ; no more of them than an answer can name
     shown: list[Result] = field(default_factory=list)
     last: str | None = None
@@ -68,6 +68,8 @@ class Report:
         self.in_metadata += (result.why or "").startswith(IN_METADATA) and result.symbol is Symbol.DIFFERS
         if len(self.keys) <= _NAMED:
             self.keys.update(result.keys)
+            if (result.why or "").startswith(IN_METADATA) and len(result.keys) == 1:
+                self.alone.update(result.keys)
         if result.id is not None:
             self.last = result.path
         if result.symbol is not Symbol.EQUAL and len(self.shown) < _SHOWN:
@@ -214,6 +216,9 @@ def _say(report: Report, usage: Usage, end: StoreError | KeyboardInterrupt | Non
         say(f"… and {report.hidden:,} more")
     say(" · ".join(f"{report.counts[symbol]:,} {meaning}" for symbol, meaning in _MEANINGS.items()))
     say(f"cost: {read_for(usage.read_units, usage.requests)}")
+    if report.alone:
+        alone = " · ".join(f"{count:,} in {key} alone" for key, count in report.alone.most_common(_NAMED))
+        say(f"of those that differ, {alone}")
     if ours := sorted(report.keys & _OURS):
         say(f"of the keys that differ, jobs of vecfleet write {', '.join(ours)} into what they move")
     if end is not None:
@@ -225,13 +230,11 @@ def _say(report: Report, usage: Usage, end: StoreError | KeyboardInterrupt | Non
 
 def _next_steps(report: Report, end: object | None) -> list[str]:
     if end is not None:
-        return [f"the same command with --after {shlex.quote(report.last)}" if report.last else "the same command"]
-    steps = ["the same command with --combined FILE lists them all"] if report.hidden and not report.files else []
+        return [again("--after", report.last) if report.last else again()]
+    steps = [again("--combined", "all.txt")] if report.hidden and not report.files else []
     unequal = report.counts.total() - report.counts[Symbol.EQUAL]
     if unequal and report.in_metadata == unequal:
         named = len(report.keys) <= _NAMED and all(map(str.isprintable, report.keys))
-        options = " ".join(f"--ignore {shlex.quote(key)}" for key in sorted(report.keys)) if named else "--ignore KEY"
-        steps.insert(
-            0, f"the same command with {options} {'overlooks them' if named else 'for each key that may differ'}"
-        )
+        options = [word for key in sorted(report.keys) for word in ("--ignore", key)]
+        steps.insert(0, again(*options) if named else f"`{again('--ignore', 'KEY')}` for each key that may differ")
     return steps

@@ -1,8 +1,10 @@
 """The look of answers: text with a `next:` line, or one JSON document; errors in red on stderr."""
 
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import IO, Annotated, Any
 
 import orjson
@@ -68,6 +70,15 @@ def say_next(steps: Sequence[str]) -> None:
         say(f"{'next' if number == 0 else '  or'}: {step}", style="bold" if number == 0 else None)
 
 
+typed: ContextVar[tuple[str, ...]] = ContextVar("typed")
+"""The words of this command line, after the program's name."""
+
+
+def again(*options: str) -> str:
+    """Return the command line as it was typed, with these options besides."""
+    return shlex.join(["vecfleet", *typed.get(), *options])
+
+
 def say_json(document: Mapping[str, Any]) -> None:
     typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
 
@@ -98,8 +109,8 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     out.print(table)
 
 
-class NobodyAnswers(Refused):
-    """A question was put where nobody is at the terminal. The same command with --yes needs no answer."""
+def _nobody_answers(message: str) -> Refused:
+    return Refused(message, code="answer-missing", next_step=again("--yes"))
 
 
 def confirm_by_typing(name: str, *, yes: bool) -> None:
@@ -107,7 +118,7 @@ def confirm_by_typing(name: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise NobodyAnswers("this needs a name typed, and nobody is at the terminal", code="answer-missing")
+        raise _nobody_answers("this needs a name typed, and nobody is at the terminal")
     if typer.prompt(f"Type {name} to go on") != name:
         raise Refused(
             "nothing was changed: that is not the name",
@@ -121,6 +132,6 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise NobodyAnswers("this needs a yes, and nobody is at the terminal to give it", code="answer-missing")
+        raise _nobody_answers("this needs a yes, and nobody is at the terminal to give it")
     if not typer.confirm(question):
         raise Refused("nothing was changed", code="answer-no", next_step="type the command again when you are sure")

@@ -242,7 +242,7 @@ def _require_alone(others: Mapping[str, bool]) -> None:
     for option in (option for option, given in others.items() if given):
         raise BadInput(
             f"--number prints the number of a job and ends; {option} does not go with it",
-            next_step="JOB=$(vecfleet apply PLAN --number), and then vecfleet status $JOB --watch"
+            next_step="`JOB=$(vecfleet apply PLAN --number)`, and then `vecfleet status $JOB --watch`"
             if option == "--watch"
             else f"leave one of them out: {option} or --number",
         )

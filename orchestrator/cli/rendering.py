@@ -116,14 +116,14 @@ def plan(found: Plan) -> None:
         say("ids at Pinecone: the ASCII forms of those at the other side, reversibly; café is caf~0000e9")
     if policies.embedding is not None:
         _embedding(policies.embedding, asked=policies.verify == "content+query")
-    if found.left_alone:
-        say(f"left alone: {few(found.left_alone, quoted=False)}")
+    if left_alone := set(found.left_alone) - found.old_namespaces:  # records go back to the old ones
+        say(f"left alone: {few(left_alone, quoted=False)}")
     for warning in found.warnings:
         say(f"warning: {warning}", style="yellow")
     say(
         f"policies: writers {policies.writers} · conflicts {policies.conflicts} · collisions {policies.collisions} · "
         f"orphans {policies.orphans} · verify {policies.verify} · cut over {policies.cut_over} · "
-        f"soak {policies.soak_seconds} s · clean up {policies.clean_up} · "
+        f"soak {duration(policies.soak_seconds)} · clean up {policies.clean_up} · "
         f"{'exclusive' if policies.exclusive else 'shared'} index"
         + (f" · batches begin {policies.window}" if policies.window else "")
         + (", writers stay out at all hours" if policies.window and policies.writers == "freeze" else "")
@@ -162,6 +162,10 @@ def _field(described: Mapping[str, Any]) -> str:
 
 
 def _policy(name: str, value: object) -> str:
+    if name == "enrich":
+        return "nothing is added to the records"
+    if name.endswith("_seconds"):
+        return f"{name.removesuffix('_seconds')} {duration(float(str(value)))}"
     said = name.replace("_", " ")
     return f"{said} {value}" if not isinstance(value, bool) else said if value else f"no {said}"
 

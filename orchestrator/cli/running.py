@@ -143,7 +143,7 @@ def _tell_again(settings: Settings) -> None:
     if record is None:
         raise NotFound(
             f"nothing that `vecfleet up` started runs from {settings.vecfleet_home}",
-            next_step="vecfleet up --detach; or name the folder of what runs in VECFLEET_HOME",
+            next_step="`vecfleet up --detach`; or name the folder of what runs in VECFLEET_HOME",
         )
     typer.echo(exports(record.environment))
     _tell_addresses(record.environment)

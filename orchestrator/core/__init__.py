@@ -5,7 +5,8 @@ model       values read from the job table: job, move, target, lease
 freshness   how long a look must wait before a deletion may rest on it
 deciding    what a job does next
 retrying    what follows a failure: retry, split, park or pause
-guards      what stands against an irreversible step: caps, soak, verdicts, routes
+guards      what stands against an irreversible step: caps, proofs, routes
+clean_up_guards  what stands against deleting a job's sources: soak, accounts, verdicts
 confirming  how a person confirms what went missing
 budget      what a job may spend
 verdicts    what the evidence of a check means

@@ -69,6 +69,11 @@ def of_readers(clients: Sequence[ClientGroup], now: datetime) -> str:
     return f"{follows} within ROUTES_CACHE_SECONDS; an application that does not ask for them follows nothing"
 
 
+def anybody_follows(reading: Reading) -> bool:
+    """Say whether any application asks for the routes, so that a cut-over moves its readers."""
+    return bool(_asking(reading.clients, reading.now))
+
+
 def _asking(clients: Sequence[ClientGroup], now: datetime) -> list[ClientGroup]:
     return [group for group in clients if now - group.seen_at < _ASKS_WITHIN]
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from migrations.findings import few
-from migrations.plan import LEVELS, Level, Policies
+from migrations.plan import Policies
 from orchestrator.core.confirming import confirmation
-from orchestrator.core.model import Job, Move, Target
-from orchestrator.core.states import CHECK_PASSED, JobState, MoveState
-from orchestrator.core.wording import being, counted, in_namespaces, parked_records_wait, would_stay_behind
+from orchestrator.core.model import Job, Move
+from orchestrator.core.states import JobState
+from orchestrator.core.wording import counted, in_namespaces, would_stay_behind
 from vecfleet import names
 from vecfleet.errors import Objection
 from vecfleet.tenancy import query_metrics
@@ -48,15 +48,23 @@ def missing_cap(records: int) -> int:
 
 def against_leaving_behind(moves: Sequence[Move]) -> list[str]:
     """Return why a person must confirm leaving records behind: they are more than a few of a source, or most of it."""
-    return [
-        would_stay_behind(move.left_behind, move.listed, move.source)
-        for move in moves
-        if move.left_behind > missing_cap(move.listed)
-    ]
+    much = [move for move in moves if move.left_behind > missing_cap(move.listed)]
+    named, rest = much[:_NAMED], much[_NAMED:]
+    said = [would_stay_behind(move.left_behind, move.listed, move.source) for move in named]
+    if rest:
+        left_behind, listed = sum(move.left_behind for move in rest), sum(move.listed for move in rest)
+        sources = counted(len(rest), "more source", "more sources")
+        said.append(would_stay_behind(left_behind, listed, sources))
+    return said
 
 
 def against_empty(left_behind: Mapping[str, int]) -> list[str]:
     """Return why readers may not move to these empty targets. `left_behind`: the records meant for each."""
+    if len(left_behind) > 1:
+        return [
+            f"{len(left_behind):,} targets are empty: {counted(sum(left_behind.values()), 'record', 'records')} meant "
+            "for them were left behind, and their readers would find nothing: " + few(left_behind, quoted=False)
+        ]
     return [
         f"{namespace} is empty: {counted(count, 'record', 'records')} meant for it "
         f"{'was' if count == 1 else 'were'} left behind, and its readers would find nothing"
@@ -115,58 +123,6 @@ def against_missing(job: Job, move: Move, missing: int, targets: Sequence[Missin
             f"targets any more; if the application deleted them there: `{confirmation(job.id, missing)}`, then retry"
         )
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class CleanUpFacts:
-    """Facts in the job table right before a clean-up."""
-
-    job: Job
-    policies: Policies
-    moves: Sequence[Move]
-    targets: Sequence[Target]
-    undecided: int
-    parked_batches: int
-    claimed_elsewhere: Mapping[str, int]  # sources of this job, each with another live job that reads or writes it
-    readers_moved: bool  # any reader, now or before
-    routed: Sequence[Route]  # routes of other jobs that lead to sources of this one
-
-
-def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[Objection]:
-    """Return every reason why the sources may not be deleted yet."""
-    objections = [
-        *against_state(facts.job, facts.policies, now, readers_moved=facts.readers_moved),
-        *_against_accounts(facts),
-        *_against_verdicts(facts, now),
-    ]
-    waiting = [Objection("records-parked", parked_records_wait(facts.undecided))] if facts.undecided else []
-    if facts.parked_batches:
-        parked = counted(facts.parked_batches, "batch is parked", "batches are parked")
-        waiting.append(Objection("batches-parked", parked))
-    objections += [reason for reason in waiting if reason != facts.job.reason]  # the job's own reason is shown already
-    claimed = facts.claimed_elsewhere.items()
-    objections += [Objection("source-claimed", f"job {other} works on {name}") for name, other in claimed]
-    return objections + against_routes(facts.routed)
-
-
-def way_to_clean_up(facts: CleanUpFacts, now: datetime) -> str:
-    """Return the command that removes the first objection, or that shows how long the objection lasts."""
-    job = facts.job
-    if facts.undecided or facts.parked_batches:
-        return f"vecfleet park list {job.id}"
-    if job.state in (JobState.PLANNED, JobState.RUNNING, JobState.COPIED):
-        return f"vecfleet status {job.id} --watch"
-    by_state = against_state(job, facts.policies, now, readers_moved=facts.readers_moved)
-    if job.state is JobState.VERIFIED and by_state and job.cut_over_percent < 100:
-        return f"vecfleet cutover {job.id} --percent 100"
-    if not by_state and _against_verdicts(facts, now):
-        return f"vecfleet verify {job.id} --watch"
-    if facts.routed:
-        ways = [] if job.cut_over_percent else [f"`vecfleet cutover {job.id} --percent 100` leads on whose name stays"]
-        ways += [leading_on(job.plan.source.typed), f"or keep both sides: `vecfleet finish {job.id}`"]
-        return "; ".join(ways)
-    blocking = next(iter(facts.claimed_elsewhere.values()), job.id) if not by_state else job.id
-    return f"vecfleet status {blocking}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,89 +237,6 @@ def against_decommission(facts: DecommissionFacts, now: datetime) -> list[tuple[
                 "switch that off in Pinecone's console: Configure index",
             )
         )
-    return objections
-
-
-def against_state(job: Job, policies: Policies, now: datetime, *, readers_moved: bool) -> list[Objection]:
-    """Return the objections to a clean-up that the job's row shows.
-
-    Once a person moved any reader, a plan without a cut-over counts as one with it: its routes lead readers.
-    """
-    if job.state in (JobState.PLANNED, JobState.RUNNING, JobState.COPIED):
-        return [Objection("not-verified", f"the job {being(job.state)}: its targets are not verified")]
-    if job.state is JobState.NEEDS_ATTENTION and job.resume_to is not JobState.CLEANING:
-        return [Objection("attention-needed", f"the job needs attention: {job.reason}")]
-    if policies.cut_over == "none" and not readers_moved:
-        return []
-    if job.cut_over_percent < 100 or job.cut_over_at is None:
-        return [Objection("readers-on-source", f"readers are cut over at {job.cut_over_percent} %, not 100 %")]
-    soaked = job.cut_over_at + timedelta(seconds=policies.soak_seconds)
-    said = f"the soak time lasts until {soaked:%Y-%m-%d %H:%M:%S %Z}"
-    return [Objection("soak-time", said)] if now < soaked else []
-
-
-def _against_accounts(facts: CleanUpFacts) -> list[Objection]:
-    objections: list[Objection] = []
-    for move in facts.moves:
-        if move.state not in (MoveState.VERIFIED, MoveState.CLEANING, MoveState.CLEANED, MoveState.PARKED):
-            objections.append(Objection("source-unverified", f"{move.source} {being(move.state)}, not verified"))
-        elif move.listed != move.settled:
-            said = f"{move.source}: {move.listed} listed but {move.settled} accounted for"
-            objections.append(Objection("accounts-open", said))
-    return objections
-
-
-def against_landing(target: Target, now: datetime) -> Objection | None:
-    """Say why a target cannot be trusted yet: an upsert to it was not answered and may still overwrite records.
-
-    A verdict from before `lands_by` does not count; the dispatcher has such a target checked again.
-    """
-    if target.lands_by is None:
-        return None
-    if now >= target.lands_by:
-        checked = target.verdict_at is not None and target.verdict_at >= target.lands_by
-        late = f"{target.namespace} is to be checked again: a late upsert may have taken effect there"
-        return None if checked else Objection("upsert-landed", late)
-    until = f"{target.lands_by:%H:%M:%S %Z}"
-    return Objection(
-        "upsert-may-land", f"an upsert to {target.namespace} was not answered and may take effect until {until}"
-    )
-
-
-def proving(job: Job) -> Policies:
-    """Return the policies for proving the job's targets: the plan's, but without queries once a clean-up is asked for.
-
-    From then on the old side lacks deleted records, so its answers to queries prove nothing.
-    """
-    policies = job.plan.policies
-    if job.cleaning_at is None or policies.verify != "content+query":
-        return policies
-    return policies.model_copy(update={"verify": "content"})
-
-
-def reaches(target: Target, level: Level) -> bool:
-    """Say whether the verdict on a target reaches this level."""
-    made = (target.verdict or {}).get("level", level)
-    return LEVELS.index(made) >= LEVELS.index(level)
-
-
-def _against_verdicts(facts: CleanUpFacts, now: datetime) -> list[Objection]:
-    objections: list[Objection] = []
-    wanted = facts.policies.verify
-    for target in facts.targets:
-        landing, name = against_landing(target, now), target.namespace
-        if landing is not None:
-            objections.append(landing)
-        elif target.check_state not in CHECK_PASSED or target.verdict_at is None:
-            objections.append(Objection("verdict-missing", f"{name} has no verdict that it holds everything"))
-        elif target.sequence != target.check_sequence:
-            objections.append(Objection("verdict-void", f"the verdict on {name} is void: it was written to since"))
-        elif now - target.verdict_at > VERDICT_GOES_STALE_AFTER:
-            objections.append(Objection("verdict-old", f"the verdict on {name} is more than 24 hours old"))
-        elif not reaches(target, wanted):
-            level = (target.verdict or {})["level"]
-            shallow = f"the verdict on {name} is of level {level}; the plan asks for {wanted}"
-            objections.append(Objection("verdict-shallow", shallow))
     return objections
 
 

@@ -6,6 +6,7 @@ The terminal prints them as `next:`, `--json` as `next_steps`, the web page as i
 from datetime import datetime, timedelta
 
 from orchestrator.core.budget import as_much_again, over_budget
+from orchestrator.core.following import anybody_follows
 from orchestrator.core.guards import against_proof
 from orchestrator.core.hooks import holding, way_on
 from orchestrator.core.reading import JobRow, Reading
@@ -50,9 +51,11 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
         case _S.VERIFIED if job.cut_over_percent:
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet reverse {job.id}")
         case _S.VERIFIED if moves_readers(reading) == "operator":
+            cut_over = f"vecfleet cutover {job.id} --percent 100"
             on = [f"vecfleet pass {job.id}"] if job.policies.writers == "delta" else []
             ends = [f"vecfleet finish {job.id}"] if job.recipe in _COPIES else []
-            return (f"vecfleet cutover {job.id} --percent 100", *on, *ends, f"vecfleet rollback {job.id}")
+            ways = (*on, *ends, cut_over) if is_copy(reading) else (cut_over, *on, *ends)
+            return (*ways, f"vecfleet rollback {job.id}")
         case _S.VERIFIED if keeps_in_step(job):
             return (f"vecfleet pass {job.id}", f"vecfleet finish {job.id}", f"vecfleet rollback {job.id}")
         case _S.VERIFIED if job.policies.cut_over == "none" and job.policies.clean_up == "operator":
@@ -62,16 +65,27 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
             return (cleanup, finish, rollback) if job.recipe == "reverse" else (finish, cleanup, rollback)
         case _S.CUT_OVER if job.policies.clean_up == "operator":
             if soaks_until(job, reading.now):
-                return (f"vecfleet status {job.id}", f"vecfleet reverse {job.id}")
+                return (f"vecfleet report {job.id}", f"vecfleet reverse {job.id}", f"vecfleet finish {job.id}")
             return (f"vecfleet cleanup {job.id}", f"vecfleet reverse {job.id}", f"vecfleet finish {job.id}")
         case _S.CUT_OVER:
             return (watch, f"vecfleet reverse {job.id}")
         case _S.CANCELLED | _S.FINISHED if not job.cut_over_percent and job.cleaning_at is None:
-            return (f"vecfleet report {job.id}", f"vecfleet rollback {job.id}")
+            ways = (f"vecfleet report {job.id}", f"vecfleet rollback {job.id}")
+            return ways[::-1] if reading.conflicting else ways
+        case _S.ROLLED_BACK if reading.conflicting:
+            return (f"vecfleet plan {job.recipe} {job.source} … --conflicts keep", f"vecfleet report {job.id}")
         case _S.CLEANED | _S.FINISHED | _S.CANCELLED | _S.ROLLED_BACK:
             return (f"vecfleet report {job.id}",)
         case _:
             return (*missing_processes(reading), watch)
+
+
+def is_copy(reading: Reading) -> bool:
+    """Say whether a verified job is likely a plain copy: no reader has moved, and no application asks for the routes.
+
+    Its recipe copies names that a person chose, and so both sides may be wanted.
+    """
+    return reading.job.recipe in _COPIES and not reading.job.cut_over_percent and not anybody_follows(reading)
 
 
 def keeps_in_step(job: JobRow) -> bool:
@@ -172,12 +186,11 @@ def nobody_works(reading: Reading) -> bool:
 
 
 def deciding(job_id: int, undecided: int, conflicting: int) -> list[str]:
-    """Return the commands that settle parked records. A retry would park records again that need another plan."""
-    again = f"  # then vecfleet rollback {job_id}, and plan again with --conflicts keep"
+    """Return the commands that settle parked records. What needs another plan leads to giving the job up."""
     return [
         *([f"vecfleet park accept {job_id} --all"] if undecided else []),
         *([f"vecfleet retry {job_id} parked"] if undecided > conflicting else []),
-        *([f"vecfleet cancel {job_id}{again}"] if conflicting else []),
+        *([f"vecfleet cancel {job_id}"] if conflicting else []),
     ]
 
 

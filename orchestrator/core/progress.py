@@ -42,7 +42,7 @@ class NamespaceView:
     @property
     def standing(self) -> str:
         """Return the state, and how many records the state does not cover."""
-        return with_left_behind(self.state, self.left_behind)
+        return with_left_behind(self.state, self.left_behind, self.parked)
 
     def to_json(self) -> dict[str, Any]:
         return {

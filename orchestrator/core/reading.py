@@ -171,7 +171,7 @@ class Reading:
 
     `left`: unsettled batches of the present step, except while copying. `unanswered`: sent wake-ups that no worker
     took, the oldest at `unanswered_since`. `proof`: proof of the targets to which readers may be moved next, if that
-    is the next step. `conflicting`: the `undecided` records that only another plan can move, if a person is asked.
+    is the next step. `conflicting`: the `undecided` records that only another plan can move.
     `spent`: usage so far of a job that its budget paused. `landing`: until when an unanswered upsert may take effect.
     `empty_targets`: targets that hold nothing because the records meant for them were left behind. `reasons`: groups of
     parked records and batches, by reason; `more_reasons`: number of groups that are not shown. `confirmations`: the

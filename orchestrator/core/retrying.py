@@ -22,6 +22,7 @@ from vecfleet.errors import (
     Unavailable,
     Unreachable,
     VecfleetError,
+    in_a_sentence,
 )
 
 # With waits of 1, 2, 4 … 60 s the attempts last about three minutes, besides the waits within each attempt.
@@ -101,4 +102,4 @@ def describe(error: Exception) -> tuple[str, str]:
 
 
 def _told(error: VecfleetError) -> str:
-    return f"{error.message}; {error.next_step}" if error.next_step else error.message
+    return f"{error.message}; {in_a_sentence(error.next_step)}" if error.next_step else error.message

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from orchestrator.core.following import freezes
 from orchestrator.core.freshness import fresh_from, frozen_from, next_pass_at, readable_from
 from orchestrator.core.hooks import holding
-from orchestrator.core.next_steps import MOVING, moves_readers, nobody_works, of_a_copy, soaks_until
+from orchestrator.core.next_steps import MOVING, is_copy, moves_readers, nobody_works, of_a_copy, soaks_until
 from orchestrator.core.reading import Reading, Undoing, Waiting
 from orchestrator.core.states import JOB_ENDED, JOB_WORKING, JobState
 from orchestrator.core.windows import waits_until
@@ -51,8 +51,10 @@ def waits_of(reading: Reading, silent_broker: str | None, freshness_wait_s: floa
             waits.append(_lingering(reading.undoing, freshness_wait_s))
     elif job.state is _S.NEEDS_ATTENTION and reading.conflicting:
         waits.append(another_plan(reading.conflicting, job.id))
+    elif job.state is _S.VERIFIED and job.cut_over_percent == 100:
+        waits.append("its readers are on the new namespaces already: it is cut over again in a moment")
     elif job.state is _S.VERIFIED and moves_readers(reading) == "operator":
-        waits.append(f"a person decides when readers move to the new namespaces ({job.cut_over_percent} % so far)")
+        waits.append(_before_cut_over(reading))
         if reading.totals.left_behind:
             waits.append(not_found_by_readers(reading.totals.left_behind))
     elif not _policy_held(reading) and (
@@ -96,6 +98,12 @@ def _lingering(undoing: Undoing, freshness_wait_s: float | None) -> str:
     if freshness_wait_s is not None and undoing.since is not None:
         until = f", at {undoing.since + timedelta(seconds=freshness_wait_s):%H:%M:%S %Z}"
     return f"{which} after one more look, once reads cannot lag any more{until}"
+
+
+def _before_cut_over(reading: Reading) -> str:
+    if is_copy(reading):
+        return "a person decides whether both sides stay, or readers move to the new namespaces"
+    return f"a person decides when readers move to the new namespaces ({reading.job.cut_over_percent} % so far)"
 
 
 def _before_clean_up(reading: Reading) -> str:

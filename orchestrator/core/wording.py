@@ -34,9 +34,10 @@ def being(state: str) -> str:
     return spoken(state) if state == "needs_attention" else f"is {spoken(state)}"
 
 
-def with_left_behind(state: str, left_behind: int) -> str:
-    """Return a state with the count that it does not cover: `verified, 4,000 left behind`."""
-    return f"{spoken(state)}, {left_behind:,} left behind" if left_behind else spoken(state)
+def with_left_behind(state: str, left_behind: int, parked: int = 0) -> str:
+    """Return a state with the counts that it does not cover: `verified, 4,000 left behind, 30 parked`."""
+    said = f"{spoken(state)}, {left_behind:,} left behind" if left_behind else spoken(state)
+    return f"{said}, {parked:,} parked" if parked and state != "parked" else said
 
 
 def would_stay_behind(count: int, records: int, source: str) -> str:
@@ -72,14 +73,14 @@ def in_days(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people read them: `40 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    """Return seconds as people read them: `40 s`, `3 min 20 s`, `2 h`, `1 day 5 h`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, in_days(days)), (hours, f"{hours} h"), (minutes, f"{minutes} min"), (rest, f"{rest} s"))
+    first = next((place for place, (count, _) in enumerate(parts) if count), len(parts) - 1)
+    (_, said), *finer = parts[first : first + 2]
+    return " ".join([said, *(finer_said for count, finer_said in finer if count)])
 
 
 def a_month(monthly: Monthly) -> str:

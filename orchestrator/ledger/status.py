@@ -38,6 +38,8 @@ _J, _M, _T, _B, _S = t.job.c, t.move.c, t.target.c, t.batch.c, t.spent.c
 _HEAD = 1_000
 _TOLD_EACH = sa.not_(rollback.LINGERS)  # one sentence covers all lingering batches
 _REASONS = 3
+# In these the next step tells of records that only another plan can move.
+_LEADS_TO_ANOTHER_PLAN = frozenset({JobState.NEEDS_ATTENTION, JobState.CANCELLED, JobState.ROLLED_BACK})
 _GROUPS = 10
 _COUNTS = tuple(field.name for field in fields(RecordCounts))
 
@@ -79,7 +81,7 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
         since=differences.since(connection, job_id, 0),
         proof=_proof(connection, job) if job.state is JobState.VERIFIED else None,
         undoing=rollback.undoing(connection, job_id) if JobState.ROLLING_BACK in (job.state, job.resume_to) else None,
-        conflicting=parked.conflicting(connection, job_id) if job.state is JobState.NEEDS_ATTENTION else 0,
+        conflicting=parked.conflicting(connection, job_id) if job.state in _LEADS_TO_ANOTHER_PLAN else 0,
         landing=connection.execute(sa.select(sa.func.max(_T.lands_by)).where(_T.job_id == job_id)).scalar_one(),
         empty_targets=len(parked.left_empty(connection, job_id)) if totals.left_behind else 0,
         reasons=reasons[:_GROUPS],

@@ -37,7 +37,7 @@ def require_unused(connection: sa.Connection, index: str, host: str) -> None:
         raise Refused(
             f"job {busy[0]} works on {index}",
             code="index-at-work",
-            next_step=f"end it first: vecfleet status {busy[0]}",
+            next_step=f"end it first: `vecfleet status {busy[0]}`",
         )
     index_acts.require_not_wiped(connection, host)
     index_acts.require_not_filled(connection, index)

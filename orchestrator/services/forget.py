@@ -7,7 +7,7 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import anonymise, index_acts
 from orchestrator.services import fillings
 from orchestrator.services.erase import JobTableBooks, exporter
-from vecfleet.errors import BadInput, NotFound, Refused
+from vecfleet.errors import BadInput, NotFound, Refused, in_a_sentence
 from vecfleet.names import Tenant
 from vecfleet.stores.base import Index
 from vecfleet.tenancy import erasing
@@ -69,9 +69,10 @@ def _existing(parts: Fleet, names: set[str]) -> set[str]:
     try:
         return parts.accounts.existing(names)
     except BadInput as error:
+        step = in_a_sentence(error.next_step or "")
         raise BadInput(
             f"jobs took records to an account that this machine does not know: {error.message}; nothing was erased",
-            next_step=f"{error.next_step}; or, if that account is gone for good, name the other indexes: --index NAME",
+            next_step=f"{step}; or, if that account is gone for good, name the other indexes: --index NAME",
         ) from error
 
 

@@ -15,7 +15,7 @@ from orchestrator.core.two_persons import TwoPersons, alone, other_person, perso
 from orchestrator.ledger import consents, continuity, hooks, jobs, leadership
 from orchestrator.ledger.consents import Agreement
 from orchestrator.ledger.database import Database
-from vecfleet.errors import Refused
+from vecfleet.errors import Refused, in_a_sentence
 
 # A request of a browser may wait so long. A hook that takes longer is answered meanwhile, and the person asks again.
 _WAITS_S = 20.0
@@ -152,7 +152,7 @@ def _wait(database: Database, question: LeaveMissing, call_id: int) -> None:
         with database.begin() as connection:
             led = leadership.seconds_left(connection)
         if led is None or led <= 0:
-            question.next_step = f"`vecfleet dispatcher`, which asks it; {question.next_step}"
+            question.next_step = f"`vecfleet dispatcher`, which asks it; {in_a_sentence(question.next_step or '')}"
         raise question
 
 

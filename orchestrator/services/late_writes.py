@@ -69,7 +69,7 @@ def _take_back(database: Database, lease: Lease, target_ids: Sequence[int]) -> N
             raise Refused(
                 f"job {job.id} was purged: its written records are no longer on record",
                 code="job-purged",
-                next_step=f"look at what is there: vecfleet audit {job.plan.target.typed}",
+                next_step=f"look at what is there: `vecfleet audit {job.plan.target.typed}`",
             )
         not_before = both_sides_fresh_from(refusals.now(connection), job.waits)
         rollback.take_back(connection, lease, target_ids, not_before)

@@ -9,23 +9,19 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from migrations import reversing
 from migrations.checks import EITHER
 from migrations.plan import Level
-from orchestrator.core.guards import (
+from orchestrator.core.clean_up_guards import (
     CleanUpFacts,
-    Proof,
     against_clean_up,
-    against_empty,
     against_landing,
-    against_proof,
-    against_routes,
     against_state,
-    against_step,
-    leading_on,
     proving,
     reaches,
     way_to_clean_up,
 )
+from orchestrator.core.guards import Proof, against_empty, against_proof, against_routes, against_step, leading_on
 from orchestrator.core.model import Job
 from orchestrator.core.states import (
     CHECK_PASSED,
@@ -274,7 +270,7 @@ def roll_back(connection: sa.Connection, job: Job) -> None:
         raise Refused(
             f"job {job.id} {being(job.state)}: rolling back works on copied data before clean-up",
             code="not-revertible",
-            next_step=f"`vecfleet report {job.id}`" if ended else see,
+            next_step=_after_the_end(job) if ended else see,
         )
     if job.cut_over_percent:
         raise Refused(
@@ -292,6 +288,11 @@ def roll_back(connection: sa.Connection, job: Job) -> None:
         )
     _require_landed(connection, job)
     require_unrouted_targets(connection, job)
+
+
+def _after_the_end(job: Job) -> str:
+    """Return the way back of a job that is over: a plan of its own, or a look where nothing is left to take back."""
+    return reversing.way_back(job.plan, job.id) if job.state is JobState.CLEANED else f"`vecfleet report {job.id}`"
 
 
 def require_unrouted_targets(connection: sa.Connection, job: Job) -> None:

@@ -1,6 +1,7 @@
 """The report of a job: records moved and proven, the cost, and the way back.
 
-Figures come from the job table; the present content comes from the index itself. The report names what is not proven.
+Figures come from the job table; the present content comes from the index itself, until the job is over. The report
+names what is not proven.
 """
 
 from collections import Counter
@@ -8,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import sqlalchemy as sa
 
 from migrations import reversing
 from migrations.estimating import Prices
@@ -76,10 +79,10 @@ class Deletions:
 class Report:
     """One job, summed up.
 
-    `vectors_before`: None while a source is not listed to the end. `after`: present content of the target index; None
-    if it could not be read. `ours`: number of its namespaces that the job created. `seconds`: time in which some batch
-    was at work, without the waits for people. `cut`: texts that were longer than the model takes; None where no batch
-    is left to tell.
+    `vectors_before`: None while a source is not listed to the end. `after`: present content of the target index, or
+    what a job that is over left there; None if the index could not be read. `ours`: number of its namespaces that the
+    job created. `seconds`: time in which some batch was at work, without the waits for people. `cut`: texts that were
+    longer than the model takes; None where no batch is left to tell.
     """
 
     reading: Reading
@@ -133,7 +136,7 @@ def build(
             reading=reading,
             vectors_before=None if unlisted else totals.listed + sum(still_there.get(name, 0) for name in kept),
             namespaces_before=sum(totals.namespaces.values()) + len(kept),
-            after=None if unread else holding(now),
+            after=None if unread else holding(_left(connection, reading.job, targets, kept, now)),
             ours=sum(_is_there(target, reading.job) and target.namespace in now for target in targets),
             verdicts=verdicts(targets),
             spent=total,
@@ -161,6 +164,25 @@ def build(
             audit_head=audit.head(connection),
             way_back_after=reversing.way_back(jobs.get(connection, job_id).plan, job_id),
         )
+
+
+def _left(
+    connection: sa.Connection, job: JobRow, targets: Sequence[Target], kept: Sequence[str], now: Mapping[str, int]
+) -> Mapping[str, int]:
+    """Return the records by namespace that an ended job left at its target, by its own accounts; else those of `now`.
+
+    Others write there later. What the plan left alone in the same index is counted now, before as after.
+    """
+    if job.state not in (JobState.CLEANED, JobState.FINISHED):
+        return now
+    left = {target.namespace: target.verdict["expected"] for target in targets if target.verdict}
+    if job.source == job.target:
+        left |= {name: now.get(name, 0) for name in kept}
+        left |= {
+            move.source: move.listed - move.deleted - move.gone - move.erased
+            for move in moves.of_job(connection, job.id)
+        }
+    return {name: records for name, records in left.items() if records}
 
 
 def _is_there(target: Target, job: JobRow) -> bool:

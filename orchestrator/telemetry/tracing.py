@@ -53,7 +53,7 @@ def not_installed(variable: str) -> BadInput:
     """Return the error of a setting whose packages are missing."""
     return BadInput(
         f"{variable} is set, and the packages that it needs are not installed",
-        next_step="pip install -r requirements.lock, where vecfleet is installed; or unset it",
+        next_step="`pip install -r requirements.lock` where the fleet is installed; or unset it",
     )
 
 

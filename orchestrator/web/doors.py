@@ -122,12 +122,12 @@ def require_may_act(request: Request, session: Session, form: Form) -> None:
     if not session.may_act:
         raise MayNotAct(
             f"{session.who} may look at jobs, and not change them: nothing was changed",
-            next_step="sign in with the token of an operator: vecfleet token create --role operator",
+            next_step="sign in with the token of an operator: `vecfleet token create --role operator`",
         )
     if not session.proof:
         raise MayNotAct(
             "a bearer token looks; only the buttons of the page act: nothing was changed",
-            next_step="sign in at /login, or type the command: vecfleet --help",
+            next_step="sign in at /login, or type the command: `vecfleet --help`",
         )
     if not ours(request) or not proven(session, form.one("proof")):
         raise MayNotAct("this form is not of this session", next_step="load the page again, and try once more")

@@ -15,8 +15,8 @@ Field = tuple[str, str]
 CUT_OVER_STEPS = (5, 25, 50, 100)
 SHOWN_HERE = frozenset({"status", "park list", "report"})
 """Commands of `next:` that show what the job's page shows, or what it links to."""
-TYPED = frozenset({"doctor", "dispatcher", "worker"})
-"""Commands of `next:` about a machine and its processes: the page names them, and cannot run them."""
+TYPED = frozenset({"doctor", "dispatcher", "plan", "worker"})
+"""Commands of `next:` about a machine and its processes, or a new plan: the page names them, and cannot run them."""
 _ALL = ("record", "")  # of an act on parked records: every one
 
 

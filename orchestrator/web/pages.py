@@ -74,7 +74,9 @@ def _told(value: Any) -> str:
 
 
 def _coded(text: str) -> Markup:
-    """Mark the text between backticks in our sentences as code."""
+    """Mark the text between backticks in our sentences as code, and a command that stands alone."""
+    if text.startswith("vecfleet "):
+        return Markup("<code>{}</code>").format(text)
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 

@@ -81,7 +81,7 @@ def job_mark(state: JobState, left_behind: int) -> tuple[str, str]:
 def verdict(namespace: NamespaceView | Move) -> str:
     """Return the verdict on a namespace, and what it does not cover."""
     said = VERDICTS.get(namespace.state, "")
-    return with_left_behind(said, namespace.left_behind) if said else said
+    return with_left_behind(said, namespace.left_behind, namespace.parked) if said else said
 
 
 def cell_class(cell: Cell) -> str:

@@ -108,7 +108,7 @@ def test_the_way_back_leads_to_the_account_that_records_came_from(vecfleet: Vecf
         (("export", "pinecone@eu:brain", "exports/eu"), "import exports/eu pinecone@eu:brain"),
         (
             ("index", "pinecone@eu:brain", "brain", "--drop", "title", "--map-undo", "none", "--collisions", "prefix"),
-            "index brain pinecone@eu:brain`, which keeps the metadata as the map left them",
+            "index brain pinecone@eu:brain --namespace coach`, which keeps the metadata as the map left them",
         ),
     ):
         assert vecfleet("plan", *words, "--out", "plan.yaml").code == 0

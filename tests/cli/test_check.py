@@ -93,7 +93,11 @@ def test_a_record_that_differs_says_in_which_keys(vecfleet: Vecfleet, two: Brain
     two.write("prod", "doc-2", index="copy", text=SECRET, env="prod")
     said = vecfleet("check", "pinecone:brain", "pinecone:copy").out
     assert "* prod/doc-2: metadata: env\n" in said
-    assert "next: the same command with --ignore env overlooks them" in said and "jobs of vecfleet" not in said
+    assert "of those that differ, 1 in env alone" in said
+    assert "next: vecfleet check pinecone:brain pinecone:copy --ignore env\n" in said and "jobs of vecfleet" not in said
+    # What was asked for is asked for again
+    once_more = vecfleet("check", "pinecone:brain", "pinecone:copy", "--one-way", "--ignore", "page").out
+    assert "next: vecfleet check pinecone:brain pinecone:copy --one-way --ignore page --ignore env\n" in once_more
     answer = vecfleet("check", "pinecone:brain", "pinecone:copy", "--json")
     assert answer.json["differences"] == [{"symbol": "*", "path": "prod/doc-2", "why": "metadata: env"}]
     assert vecfleet("check", "pinecone:brain", "pinecone:copy", "--ignore", "env").code == 0
@@ -113,7 +117,7 @@ def test_each_key_that_a_job_wrote_on_the_way_is_named_with_the_option_that_over
     said = vecfleet("check", "pinecone:brain", "pinecone:copy").out
     assert f"of the keys that differ, jobs of vecfleet write {', '.join(keys)} into what they move" in said
     options = [word for key in keys for word in ("--ignore", key)]
-    assert f"next: the same command with {' '.join(options)} overlooks them" in said
+    assert f"next: vecfleet check pinecone:brain pinecone:copy {' '.join(options)}\n" in said
     # And the command that was named finds everything equal
     assert vecfleet("check", "pinecone:brain", "pinecone:copy", *options).code == 0
 
@@ -157,7 +161,7 @@ def test_what_a_refused_key_leaves_out_is_told_and_another_run_goes_on_there(vec
     assert answer.code == 4
     assert "! tenant-1/" in answer.out and "3 equal · 0 different" in answer.out
     assert "stopped after prod/doc-3" in answer.out
-    assert "check PINECONE_API_KEY" in answer.out and "the same command with --after prod/doc-3" in answer.out
+    assert "check PINECONE_API_KEY" in answer.out and "--after prod/doc-3\n" in answer.out
     # And once it is taken again, the rest completes the file
     two.no_faults()
     assert vecfleet(*whole, "parts.txt", "--after", "prod/doc-3").code == 1
@@ -173,7 +177,7 @@ def test_a_service_that_is_away_leaves_an_error(
     answer = vecfleet("check", "pinecone:brain", "pinecone:copy", "--json")
     assert answer.code == 4
     assert answer.json["complete"] is False and answer.json["counts"]["not_compared"] == 1
-    assert answer.json["next_steps"] == ["the same command"]
+    assert answer.json["next_steps"] == ["vecfleet check pinecone:brain pinecone:copy --json"]
 
 
 def test_a_folder_and_a_table_are_places_like_any_other(

@@ -33,7 +33,7 @@ def test_a_finished_copy_ends_deletes_nothing_and_its_report_is_final(vecfleet: 
     # And who asks for the clean-up after all is told that it has ended, and nothing of its readers
     answer = vecfleet("cleanup", "1", "--yes")
     assert answer.code == 3 and answer.err.splitlines()[0] == "job 1 is finished: both sides stay"
-    assert "next: `vecfleet report 1`" in answer.err
+    assert "next: vecfleet report 1\n" in answer.err
 
 
 def test_who_ended_a_job_is_told_by_its_report_and_is_no_issue(vecfleet: Vecfleet, copied: JobTable) -> None:

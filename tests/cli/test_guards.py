@@ -86,14 +86,15 @@ def test_of_records_that_only_another_plan_moves_that_is_said(
     table.put(state="needs_attention", resume_to="copied", reason="1 parked record waits for a decision")
     # Then a retry, which would park it again, is not offered, and what moves it is
     assert "`vecfleet rollback 1`, and plan again with `--conflicts keep`" in vecfleet("park", "list", "1").out
-    again = "vecfleet cancel 1  # then vecfleet rollback 1, and plan again with --conflicts keep"
-    steps = ["vecfleet park accept 1 --all", again]
+    steps = ["vecfleet park accept 1 --all", "vecfleet cancel 1"]
     assert vecfleet("park", "list", "1", "--json").json["next_steps"] == steps
     status = vecfleet("status", "1", "--json").json
     assert status["next_steps"] == ["vecfleet park list 1", *steps]
     assert ["--conflicts keep" in wait for wait in status["waits"]] == [True]
-    # And of a job that was rolled back nothing is left to decide
+    # And of a job that was rolled back nothing is left to decide, but the next plan is told its option
     table.put(state="rolled_back", resume_to=None)
+    again = "vecfleet plan creators digital-twin-brain … --conflicts keep"
+    assert vecfleet("status", "1", "--json").json["next_steps"] == [again, "vecfleet report 1"]
     assert vecfleet("park", "list", "1", "--json").json["next_steps"] == ["vecfleet status 1"]
 
 
@@ -150,7 +151,7 @@ def test_rolling_back_says_what_it_deletes(vecfleet: Vecfleet, verified: JobTabl
     # And asked again it is not sent to a command that refuses
     again = vecfleet("rollback", "1", "--yes")
     assert again.code == 3
-    assert "next: `vecfleet status 1`" in again.err or "next: vecfleet status 1" in again.err
+    assert "next: vecfleet status 1\n" in again.err
     assert "cancel" not in again.err
 
 

@@ -131,6 +131,11 @@ def test_a_way_back_shows_where_records_return_to(vecfleet: Vecfleet, brain: Bra
     rows = [line.split()[:5] for line in said.out.splitlines()]
     assert ["creator_ana_twin_first", "(where", "each", "came", "from)"] in rows
     assert "back to: first, second" in said.out
+    # And no name that records go back to is told to be left alone
+    assert "left alone" not in said.out
+    # And policies are told in words and in times that people use
+    assert "nothing is added to the records" in said.out and "no enrich" not in said.out
+    assert "soak 1 day ·" in vecfleet("show", "plan.yaml").out
 
 
 def test_a_dry_run_needs_no_postgres_and_no_redis(
@@ -181,6 +186,8 @@ def test_the_way_back_that_is_named_is_one_that_the_job_has(
     # Then each names the same way, and a cleaned job's report nothing else
     table.put(state="cleaned")
     assert vecfleet("report", "1", "--json").json["way_back"] == back.format(job=" 1")
+    # And a rollback, which comes too late, leads there
+    assert f"next: {back.format(job=' 1').strip('`')}\n" in vecfleet("rollback", "1", "--yes").err
 
 
 def test_jobs_before_and_after_there_is_one(vecfleet: Vecfleet, table: JobTable) -> None:
@@ -322,6 +329,29 @@ def test_a_report_after_a_roll_back_says_which_namespaces_stay(
     # And once it is gone, nothing is
     brain.clear("creator_ana_twin_first")
     assert "nothing is left to take back" in vecfleet("report", "1").out
+
+
+@pytest.mark.parametrize("same_index", [True, False])
+def test_a_report_of_an_ended_job_says_what_it_left_and_not_what_is_there_now(
+    vecfleet: Vecfleet, brain: Brain, table: JobTable, same_index: bool
+) -> None:
+    """The report of a finished job changed with whatever later jobs and applications did to the index."""
+    # Given a finished copy of one of two namespaces
+    to = () if same_index else ("--to", "delphi")
+    assert vecfleet("plan", "namespaces", "brain", "first=first_v2", *to, "--out", "plan.yaml").code == 0
+    assert vecfleet("apply", "plan.yaml", "--no-backup").code == 0
+    table.job_id = 1
+    table.verified({"first": [["a-1", "a-2"]]})
+    assert vecfleet("finish", "1").code == 0
+    # When an application writes to its target, and to a namespace of its own
+    index = "brain" if same_index else "delphi"
+    brain.write("first_v2", "late-1", "late-2", index=index)
+    brain.write("elsewhere", "late-3", index=index)
+    # Then its report counts none of that
+    found = vecfleet("report", "1", "--json").json
+    left = (6, 3) if same_index else (2, 1)
+    assert (found["vectors"]["after"], found["namespaces"]["after"]) == left
+    assert found["vectors"]["before"] == (4 if same_index else 2)
 
 
 def test_evidence_says_when_a_source_was_read_against_which_wait(vecfleet: Vecfleet, table: JobTable) -> None:

@@ -8,7 +8,7 @@ import pytest
 from snapshots import HOUR, JOB, MOVE, NOW, TARGET
 
 from migrations.plan import Policies
-from orchestrator.core.guards import CleanUpFacts, against_clean_up, way_to_clean_up
+from orchestrator.core.clean_up_guards import CleanUpFacts, against_clean_up, way_to_clean_up
 from orchestrator.core.states import JobState, MoveState
 from vecfleet.tenancy.routes import Route, RoutePlace
 
@@ -138,6 +138,33 @@ def test_who_is_led_there_by_a_route_is_led_elsewhere_first() -> None:
 def test_all_objections_are_told_at_once() -> None:
     facts = replace(with_job(cut_over_percent=5), undecided=1, parked_batches=1, claimed_elsewhere={"s": 3, "s2": 4})
     assert len(against_clean_up(facts, NOW)) == 5
+
+
+@pytest.mark.parametrize(
+    ("of_target", "says"),
+    [
+        ({"check_state": "waiting"}, "30 targets have no verdict that they hold everything: t0, t1, t10, t11, t12 and"),
+        ({"sequence": 9}, "30 targets were written to since their verdicts, which are void: t0, t1,"),
+        ({"verdict_at": NOW - 25 * HOUR}, "the verdicts on 30 targets are more than 24 hours old: t0, t1,"),
+        ({"lands_by": NOW + HOUR}, "30 targets had an upsert that was not answered and may still take effect: t0,"),
+    ],
+)
+def test_one_cause_is_told_once_however_many_targets_it_concerns(of_target: dict[str, Any], says: str) -> None:
+    targets = [replace(TARGET, id=n, namespace=f"t{n}", **of_target) for n in range(30)]
+    (only,) = against_clean_up(replace(READY, targets=targets), NOW)
+    assert says in only
+
+
+def test_one_cause_is_told_once_however_many_sources_it_concerns() -> None:
+    """A refused clean-up of thirty namespaces printed sixty lines."""
+    unverified = [replace(MOVE, source=f"s{n}", state=MoveState.COPIED) for n in range(30)]
+    held = {f"s{n}": 3 + n % 2 for n in range(30)}
+    told = against_clean_up(replace(READY, moves=unverified, claimed_elsewhere=held), NOW)
+    assert [str(objection) for objection in told] == [
+        "30 sources are not verified: s0, s1, s10, s11, s12 and 25 more",
+        "job 3 works on 15 sources: s0, s10, s12, s14, s16 and 10 more",
+        "job 4 works on 15 sources: s1, s11, s13, s15, s17 and 10 more",
+    ]
 
 
 def test_at_the_very_end_of_the_soak_time_it_is_over() -> None:

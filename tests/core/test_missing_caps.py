@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 from snapshots import JOB, MOVE
 
-from orchestrator.core.guards import MissingAt, against_missing, missing_cap, removal_cap
+from orchestrator.core.guards import (
+    MissingAt,
+    against_empty,
+    against_leaving_behind,
+    against_missing,
+    missing_cap,
+    removal_cap,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,3 +48,20 @@ def test_what_may_be_missing_at_a_target(
     assert goes or f"`vecfleet set 7 missing {written if holds_nothing else missing} --target 'creator ana'`" in str(
         why
     )
+
+
+def test_many_empty_targets_are_told_in_one_sentence() -> None:
+    (alone,) = against_empty({"t": 1})
+    assert alone == "t is empty: 1 record meant for it was left behind, and its readers would find nothing"
+    (only,) = against_empty({f"t{n}": 10 for n in range(30)})
+    assert only == (
+        "30 targets are empty: 300 records meant for them were left behind, and their readers would find nothing: "
+        "t0, t1, t10, t11, t12 and 25 more"
+    )
+
+
+def test_of_many_sources_that_leave_much_behind_a_few_are_named() -> None:
+    left = [replace(MOVE, source=f"s{n}", listed=20, left_behind=15) for n in range(30)]
+    assert against_leaving_behind(left[:2]) == [f"15 of the 20 records of s{n} would stay behind" for n in range(2)]
+    *few, rest = against_leaving_behind(left)
+    assert len(few) == 5 and rest == "375 of the 500 records of 25 more sources would stay behind"

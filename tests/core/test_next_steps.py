@@ -8,11 +8,12 @@ from readings import BACK, NOW, STARTED, WATCH, policies, proof, reading, totals
 
 from orchestrator.core.next_steps import next_steps
 from orchestrator.core.progress import progress
-from orchestrator.core.reading import Reading
+from orchestrator.core.reading import ClientGroup, Reading
 from orchestrator.core.states import JobState, MoveState
 from vecfleet.stores.base import Usage
 
-ANOTHER_PLAN = "vecfleet cancel 7  # then vecfleet rollback 7, and plan again with --conflicts keep"
+ANOTHER_PLAN = "vecfleet cancel 7"
+ASKING = ClientGroup("t", "vm", 2, freezes=True, seen_at=NOW)
 
 
 OF_STATES: list[tuple[Reading, tuple[str, ...]]] = [
@@ -68,12 +69,17 @@ OF_STATES: list[tuple[Reading, tuple[str, ...]]] = [
     ),
     (reading(JobState.CANCELLED, cut_over_percent=100), ("vecfleet report 7",)),
     (reading(JobState.VERIFIED), ("vecfleet cutover 7 --percent 100", "vecfleet rollback 7")),
+    # Of a copy both sides may stay: where nobody asks for the routes, ending it comes first
     *(
         (
             reading(JobState.VERIFIED, recipe=recipe),
-            ("vecfleet cutover 7 --percent 100", "vecfleet finish 7", "vecfleet rollback 7"),
+            ("vecfleet finish 7", "vecfleet cutover 7 --percent 100", "vecfleet rollback 7"),
         )
         for recipe in ("namespaces", "index", "stores")
+    ),
+    (
+        reading(JobState.VERIFIED, recipe="namespaces", clients=(ASKING,)),
+        ("vecfleet cutover 7 --percent 100", "vecfleet finish 7", "vecfleet rollback 7"),
     ),
     (reading(JobState.VERIFIED, cut_over_percent=5), ("vecfleet cutover 7 --percent 100", "vecfleet reverse 7")),
     (
@@ -97,7 +103,7 @@ OF_STATES: list[tuple[Reading, tuple[str, ...]]] = [
     ),
     (
         reading(JobState.VERIFIED, policies=policies(writers="delta"), recipe="index"),
-        ("vecfleet cutover 7 --percent 100", "vecfleet pass 7", "vecfleet finish 7", "vecfleet rollback 7"),
+        ("vecfleet pass 7", "vecfleet finish 7", "vecfleet cutover 7 --percent 100", "vecfleet rollback 7"),
     ),
     (
         reading(JobState.VERIFIED, verified_at=STARTED, policies=policies(cut_over="none", soak_seconds=3_600)),
@@ -114,7 +120,7 @@ OF_STATES: list[tuple[Reading, tuple[str, ...]]] = [
             cut_over_at=STARTED,
             policies=policies(cut_over="none", soak_seconds=3_600),
         ),
-        ("vecfleet status 7", "vecfleet reverse 7"),
+        ("vecfleet report 7", "vecfleet reverse 7", "vecfleet finish 7"),
     ),
     (reading(JobState.VERIFIED, empty_targets=1), ("vecfleet park undo 7 --all", "vecfleet rollback 7")),
     (reading(JobState.VERIFIED, policies=policies(cut_over="auto")), (WATCH,)),
@@ -138,7 +144,7 @@ OF_STATES: list[tuple[Reading, tuple[str, ...]]] = [
     ),
     (
         reading(JobState.CUT_OVER, cut_over_at=STARTED, policies=policies(soak_seconds=3_600)),
-        ("vecfleet status 7", "vecfleet reverse 7"),
+        ("vecfleet report 7", "vecfleet reverse 7", "vecfleet finish 7"),
     ),
     (reading(JobState.CUT_OVER, policies=policies(clean_up="auto")), (WATCH, "vecfleet reverse 7")),
     (reading(JobState.CUT_OVER, cleaning_at=STARTED), (WATCH,)),
@@ -160,6 +166,12 @@ OF_STATES: list[tuple[Reading, tuple[str, ...]]] = [
     (reading(JobState.CANCELLED), ("vecfleet report 7", "vecfleet rollback 7")),
     (reading(JobState.FINISHED), ("vecfleet report 7", "vecfleet rollback 7")),
     (reading(JobState.FINISHED, cut_over_percent=100), ("vecfleet report 7",)),
+    # Records that need another plan: on the way to it each step leads to the next one
+    (reading(JobState.CANCELLED, conflicting=194), ("vecfleet rollback 7", "vecfleet report 7")),
+    (
+        reading(JobState.ROLLED_BACK, conflicting=194),
+        ("vecfleet plan creators brain … --conflicts keep", "vecfleet report 7"),
+    ),
 ]
 
 
@@ -219,3 +231,9 @@ def test_each_call_for_attention_has_its_own_way_out(given: dict[str, Any], step
 def test_no_state_leaves_a_person_without_a_next_step(state: JobState) -> None:
     assert next_steps(reading(state))
     assert progress(reading(state)).to_json()["next_steps"]
+
+
+@pytest.mark.parametrize("seen", [seen for seen, _ in OF_STATES])
+def test_no_status_leads_to_itself_and_no_step_is_more_than_a_command(seen: Reading) -> None:
+    for step in next_steps(seen):
+        assert step != "vecfleet status 7" and "#" not in step

@@ -147,6 +147,7 @@ def test_a_namespace_shows_its_done_records_and_its_listed_or_planned_ones() -> 
     assert (view.done, view.parked, view.expected, view.target) == (3, 1, 10, "several namespaces")
     [view] = progress(reading(page=(replace(move, listed_all=True),))).namespaces
     assert view.expected == 4
+    assert view.standing == "copying, 1 parked"
 
 
 # How far a copy is behind
@@ -254,6 +255,17 @@ def test_a_copy_that_follows_its_source_waits_for_no_deletion() -> None:
 def test_readers_that_a_person_split_are_told_although_the_plan_moves_none() -> None:
     split = reading(JobState.VERIFIED, policies=policies(cut_over="none"), cut_over_percent=25)
     assert progress(split).waits == ("a person decides when readers move to the new namespaces (25 % so far)",)
+
+
+def test_nobody_is_waited_for_once_all_readers_have_moved() -> None:
+    """A job whose targets were checked again after its cut-over asked for a decision at `100 % so far`."""
+    moved = progress(reading(JobState.VERIFIED, cut_over_percent=100))
+    assert moved.waits == ("its readers are on the new namespaces already: it is cut over again in a moment",)
+
+
+def test_of_a_copy_that_nobody_reads_by_the_routes_a_person_decides_what_becomes() -> None:
+    copy = progress(reading(JobState.VERIFIED, recipe="namespaces"))
+    assert copy.waits == ("a person decides whether both sides stay, or readers move to the new namespaces",)
 
 
 @pytest.mark.parametrize("state", [JobState.COPIED, JobState.CANCELLING])

@@ -26,7 +26,6 @@ FLEET_DECIDES = {
     "BadRequest": "its record is parked, and `vecfleet park list` names it with what to type",
 }
 SAID_ELSEWHERE = {
-    "NobodyAnswers": "orchestrator/cli/app.py: the very line that was typed, with --yes",
     "NoSlotSoon": "waited for",
     "MuchLeftBehind": "orchestrator/services/left_behind.py: the command that says that it is meant",
     "TooOften": "orchestrator/web/throttle.py: in how many seconds to try again",
@@ -166,3 +165,32 @@ def test_the_lists_name_nothing_that_is_not_there() -> None:
 @pytest.mark.parametrize("kind", sorted(FLEET_DECIDES))
 def test_what_the_fleet_decides_itself_is_of_a_store(kind: str) -> None:
     assert issubclass(getattr(errors, kind), errors.StoreError)
+
+
+def _text(value: ast.expr) -> str:
+    """Return a sentence as it is written, X for what is filled in."""
+    match value:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(_text(part) if isinstance(part, ast.Constant) else "X" for part in parts)
+        case ast.BinOp(left=left, right=right):
+            return _text(left) + _text(right)
+        case _:
+            return "X"
+
+
+def test_a_command_in_a_sentence_stands_in_backticks_and_a_command_alone_does_not() -> None:
+    """Readers copied backticks with the commands, and took halves of sentences for commands."""
+    uneven = []
+    for place, tree in trees().items():
+        values = (word.value for word in ast.walk(tree) if isinstance(word, ast.keyword) and word.arg == "next_step")
+        for value in values:
+            for said in (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,):
+                plain = re.sub("`[^`]*`", "", _text(said))
+                if "vecfleet " in plain and not re.fullmatch("vecfleet [^,;]+", plain):
+                    uneven.append(f"{place}:{said.lineno}: {_text(said)}")
+    assert not uneven
+    step = errors.BadInput("no", next_step="`vecfleet jobs`").next_step
+    assert step == "vecfleet jobs"
+    assert errors.BadInput("no", next_step="`vecfleet jobs` lists them").next_step == "`vecfleet jobs` lists them"

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.core.states import JobState
-from orchestrator.core.wording import being, in_days, in_namespaces, leading
+from orchestrator.core.wording import being, duration, in_days, in_namespaces, leading, with_left_behind
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,28 @@ def test_one_of_anything_is_no_plural() -> None:
 def test_no_state_is_said_as_it_is_written_in_the_job_table() -> None:
     assert being(JobState.NEEDS_ATTENTION) == "needs attention"
     assert being(JobState.CUT_OVER) == "is cut over"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (200, "3 min 20 s"),
+        (180, "3 min"),
+        (7_200, "2 h"),
+        (7_500, "2 h 5 min"),
+        (86_399.7, "1 day"),
+        (86_400, "1 day"),
+        (180_000, "2 days 2 h"),
+    ],
+)
+def test_a_duration_is_told_as_people_say_it(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_a_state_names_what_it_does_not_cover() -> None:
+    """A namespace of which thirty records were parked stood as verified, and nothing more."""
+    assert with_left_behind("verified", 0, 30) == "verified, 30 parked"
+    assert with_left_behind("verified", 5, 30) == "verified, 5 left behind, 30 parked"
+    assert with_left_behind("parked", 0, 30) == "parked"

@@ -8,10 +8,12 @@ import pytest
 from planning_world import NOW, SEEDS, World, fill
 
 from migrations.creators import Grouping
+from migrations.estimating import Prices
 from migrations.idsources import count_ids, find_ids
 from migrations.index import require_room
-from migrations.plan import NewIndex, Plan, Policies
+from migrations.plan import NewIndex, Plan, PlannedMove, Policies
 from migrations.recipes import Common, IndexOptions, plan_index
+from migrations.reversing import plan_reverse, way_back
 from vecfleet.errors import BadInput, BadPlan, NotFound
 from vecfleet.stores.base import Kind, ReadNodes
 
@@ -184,3 +186,26 @@ def test_an_id_source_that_cannot_be_used_is_refused(tmp_path: Path, given: list
     (tmp_path / "one.txt").write_text("a\n")
     with pytest.raises(BadInput, match=sentence):
         find_ids(tmp_path, given)
+
+
+def test_the_way_back_takes_along_only_what_the_plan_itself_moved(world: World) -> None:
+    """It led every namespace of the target back, those too that never came from there."""
+    world.seeded(SOURCE)
+    # Given a part of the index, which goes into an index that holds others already
+    fill(world.index(TARGET), "others", ["o-1"], {})
+    names = sorted(SEEDS)[:2]
+    made = plan(world, common=Common(only=tuple(names)))
+    chosen = " ".join(f"--namespace {name}" for name in names)
+    assert way_back(made, 7) == f"`vecfleet plan index {TARGET} {SOURCE} {chosen}`"
+
+    # Then the reverse plan, which cannot tell where its records came from, leads to that
+    with pytest.raises(BadPlan) as refused:
+        plan_reverse(world, made, names, prices=Prices(), now=NOW)
+    assert chosen in str(refused.value.next_step)
+
+    # And of a whole index in one that was made for it there is nothing to choose
+    whole = made.model_copy(update={"create_target": NewIndex(), "left_alone": ()})
+    assert way_back(whole) == f"`vecfleet plan index {TARGET} {SOURCE}`"
+    # And of very many namespaces none is named
+    many = tuple(PlannedMove(source=f"n{n}", records=1, to=f"n{n}") for n in range(1_000))
+    assert "for each of the 1,000 names in the plan" in way_back(made.model_copy(update={"moves": many}))
