@@ -99,6 +99,7 @@ class EmbeddingService:
         self.headers: dict[str, str] = {}
         self.faults: list[Fault | None] = []  # None: an answer as it should be
         self.only: str | None = None  # the one model that it knows, if set
+        self.prefixes = [""]  # of the path: what stands behind each is another service of this host
         self.url = ""
         self._open = threading.Event()
         self._open.set()
@@ -173,9 +174,10 @@ def refusal(status: int, code: str, words: str = "no") -> Fault:
     return Fault(status, body=json.dumps({"error": {"code": code, "message": words}}).encode())
 
 
-def rows(*vectors: Sequence[float], model: str = "m") -> bytes:
-    """Return an answer with these vectors, whatever was asked for."""
-    data = [{"index": n, "embedding": list(vector)} for n, vector in enumerate(vectors)]
+def rows(*vectors: Sequence[float | None], model: str = "m", numbers: Sequence[Any] | None = None) -> bytes:
+    """Return an answer with these vectors, whatever was asked for; `numbers`: the text that each claims to be of."""
+    numbers = range(len(vectors)) if numbers is None else numbers
+    data = [{"index": n, "embedding": list(vector)} for n, vector in zip(numbers, vectors, strict=True)]
     return json.dumps({"data": data, "model": model, "usage": {"total_tokens": 1}}).encode()
 
 
@@ -188,7 +190,7 @@ def serving(api: Api = OPENAI) -> Iterator[EmbeddingService]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            if self.path != api.path:
+            if self.path not in {prefix + api.path for prefix in service.prefixes}:
                 answer = refusal(404, "no_such_path")
             else:
                 answer = service.answer(self.headers.get("authorization"), body)

@@ -14,8 +14,9 @@ class ModelCard(BaseModel):
     """One model at one dimension. Part of a plan, so it holds no key and no address.
 
     `name` begins with the provider. `revision` is what the model says of itself in its answers: vectors of two
-    revisions are never mixed. `endpoint` is the host of another service that speaks the provider's API. `shortened`:
-    the dimension is asked for, because it is not the model's own. `max_tokens`: of one text, None if nobody says.
+    revisions are never mixed. `endpoint` is the host, and the path, of another service that speaks the provider's API.
+    `shortened`: the dimension is asked for, because it is not the model's own. `max_tokens`: of one text, None if
+    nobody says.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

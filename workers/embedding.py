@@ -20,17 +20,14 @@ from orchestrator.ledger import embeddings
 from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.embeddings import Spent, Wanted
-from vecfleet.embedders.models import Answer, EmbeddingModel, expected_tokens
+from vecfleet.embedders.models import NOT_BILLED, Answer, EmbeddingModel, expected_tokens, no_vectors
 from vecfleet.embedders.texts import Prepared, cache_key, prepare, refused, requests_of
 from vecfleet.errors import (
     BadRequest,
     CostCapReached,
-    ModelChanged,
     NeedsOperator,
-    TimedOut,
     TooLarge,
     Unreachable,
-    UnusableAnswer,
 )
 from vecfleet.model_cards import Purpose
 from workers.calls import Calls
@@ -230,13 +227,13 @@ class Embeddings:
             else:
                 with self._counted_ahead(run.counted(keys)):
                     self._answer(run, keys)
-        except (BadRequest, TooLarge):
+        except (BadRequest, TooLarge) as error:
             if len(keys) > 1:
                 middle = len(keys) // 2
                 self._ask(run, keys[:middle])
                 self._ask(run, keys[middle:])
                 return
-            self._require_sound(run)
+            self._require_sound(run, f"{self._card.name} refuses every text: {error.message}")
             run.refused[keys[0]] = refused(self._card)
 
     def _reserve_and_answer(self, run: _Run, keys: Sequence[bytes]) -> None:
@@ -261,7 +258,7 @@ class Embeddings:
             embeddings.release(connection, self._lease, keys)
 
     def _answer(self, run: _Run, keys: Sequence[bytes]) -> None:
-        """Make one request, and keep its answer."""
+        """Make one request, and keep its answer. Texts of which it gives no vector are refused."""
         tokens = run.counted(keys)
 
         def before() -> None:
@@ -272,38 +269,54 @@ class Embeddings:
                         raise Later(_COME_BACK_S, "another batch has taken over its texts")
 
         answer = self._request(run, [run.texts[key].text for key in keys], tokens, before, cut=run.texts[keys[0]].cut)
-        vectors = {key: row.astype("<f4").tobytes() for key, row in zip(keys, answer.vectors, strict=True)}
-        self._keep(vectors, answer.tokens)
+        useless = {keys[position]: reason for position, reason in no_vectors(self._card, answer.vectors).items()}
+        answered = zip(keys, answer.vectors, strict=True)
+        vectors = {key: row.astype("<f4").tobytes() for key, row in answered if key not in useless}
+        self._keep(vectors, useless, answer.tokens)
+        self._is_sound = self._is_sound or bool(vectors)
+        if useless:
+            self._require_sound(run, f"{self._card.name} gives no text a vector: it is all zeros, or no numbers")
         run.values |= vectors
+        run.refused |= useless
         run.asked += len(keys)
         run.tokens += answer.tokens
 
     def _request(
         self, run: _Run, texts: Sequence[str], tokens: int, before: Callable[[], None], *, cut: bool = False
     ) -> Answer:
+        """Ask, and ask again while the service cannot answer: each time under the cap, with what earlier tries cost."""
+
         def ask() -> Answer:
             try:
                 return self._model.request(texts, run.purpose, cut=cut)
-            except (TimedOut, UnusableAnswer, ModelChanged):  # which may be billed all the same
+            except NOT_BILLED:
+                raise
+            except BaseException:
                 self._count(Spent(unanswered=tokens))
                 raise
+
+        def in_budget() -> None:
+            before()
+            if self._most_dollars is not None:
+                with self._database.begin() as connection:
+                    self._require_dollars_in(connection, 0)
 
         if self._card.is_local:
             before()
             return ask()
         limits = [(self._requests, 1.0), (self._tokens, float(expected_tokens(self._model, tokens)))]
-        answer = self._calls.make(limits, ask, before)
-        self._is_sound = True
-        return answer
+        return self._calls.make(limits, ask, in_budget)
 
-    def _keep(self, vectors: Mapping[bytes, bytes], tokens: int) -> None:
-        spent = Spent(requests=1, texts=len(vectors), tokens=tokens)
+    def _keep(self, vectors: Mapping[bytes, bytes], useless: Collection[bytes], tokens: int) -> None:
+        """Keep vectors, free the texts whose vectors are of no use, and count what all of them cost."""
+        spent = Spent(requests=1, texts=len(vectors) + len(useless), tokens=tokens)
         if self._kept:
             if (seal := self._seal) is not None:
                 vectors = {key: seal.close(key, vector) for key, vector in vectors.items()}
             try:
                 with self._database.begin() as connection:
                     embeddings.keep(connection, self._lease, vectors)
+                    embeddings.release(connection, self._lease, useless)
                     embeddings.count(connection, self._lease.job_id, spent)
                     return
             except LeaseLost:
@@ -329,18 +342,21 @@ class Embeddings:
         finally:
             self._count(Spent(unanswered=-tokens))
 
-    def _require_sound(self, run: _Run) -> None:
-        """Raise NeedsOperator if the model refuses any text: then no text is at fault."""
+    def _require_sound(self, run: _Run, why: str) -> None:
+        """Raise NeedsOperator with this reason if the model embeds no text at all: then no text is at fault."""
         if self._is_sound:
             return
+        next_step = "check that the service still takes what the plan was made with, then resume"
+        tokens = self._model.count_tokens(_PROBE)
         try:
-            answer = self._request(run, [_PROBE], self._model.count_tokens(_PROBE), lambda: None)
+            with self._counted_ahead(tokens):
+                answer = self._request(run, [_PROBE], tokens, lambda: None)
+                self._count(Spent(requests=1, tokens=answer.tokens))
         except (BadRequest, TooLarge) as error:
-            raise NeedsOperator(
-                f"{self._card.name} refuses every text: {error.message}",
-                next_step="check that the service still takes what the plan was made with, then resume",
-            ) from error
-        self._count(Spent(requests=1, tokens=answer.tokens))
+            raise NeedsOperator(why, next_step=next_step) from error
+        if no_vectors(self._card, answer.vectors):
+            raise NeedsOperator(why, next_step=next_step)
+        self._is_sound = True
 
     def _require_dollars_in(self, connection: sa.Connection, tokens: int) -> None:
         """Raise CostCapReached if so many tokens more could cost more than the job may."""

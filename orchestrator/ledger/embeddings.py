@@ -140,9 +140,14 @@ def spent(connection: sa.Connection, job_id: int) -> Spent:
 
 
 def forget(connection: sa.Connection, subject: str) -> int:
-    """Delete the vectors of an erased tenant's texts, those that others have as well included. Return their number."""
-    theirs = sa.select(_E.key).where(_E.subjects.contains([subject])).order_by(_E.key).with_for_update().cte("theirs")
-    return connection.execute(sa.delete(t.embedding).where(_E.key == theirs.c.key)).rowcount
+    """Delete the vectors of an erased tenant's texts, those that others have as well included. Return their number.
+
+    What they cost stays on the account, which names no text.
+    """
+    theirs = _E.subjects.contains([subject])
+    reserved = _end(connection, theirs)
+    which = sa.select(_E.key).where(theirs).order_by(_E.key).with_for_update().cte("which")
+    return reserved + connection.execute(sa.delete(t.embedding).where(_E.key == which.c.key)).rowcount
 
 
 def trim(connection: sa.Connection, most_bytes: int) -> int:
@@ -158,16 +163,18 @@ def trim(connection: sa.Connection, most_bytes: int) -> int:
     return connection.execute(sa.delete(t.embedding).where(_E.key.in_(rows))).rowcount
 
 
-def _end(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> None:
-    """Delete reservations; what was asked for counts as unanswered."""
+def _end(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> int:
+    """Delete reservations; what was asked for counts as unanswered. Return their number."""
     gone = sa.select(_E.key).where(_E.vector.is_(None), *which).order_by(_E.key).with_for_update().cte("gone")
     ended = sa.delete(t.embedding).where(_E.key == gone.c.key).returning(_E.job_id, _E.tokens, _E.asked_at)
     unanswered: dict[int, int] = {}
-    for row in connection.execute(ended):
+    rows = connection.execute(ended).all()
+    for row in rows:
         if row.asked_at is not None:
             unanswered[row.job_id] = unanswered.get(row.job_id, 0) + row.tokens
     for job_id in sorted(unanswered):
         count(connection, job_id, Spent(unanswered=unanswered[job_id]))
+    return len(rows)
 
 
 def _mine(lease: Lease) -> sa.ColumnElement[bool]:

@@ -119,6 +119,32 @@ def test_openai_without_a_key_is_refused_and_a_service_of_ones_own_needs_none(se
     assert service.keys == {None}
 
 
+def test_two_paths_of_one_host_are_two_services(service: EmbeddingService) -> None:
+    # Given a gateway that leads to two services
+    service.prefixes = ["/a", "/b"]
+    host = service.url.removesuffix("/v1")
+    at_a, at_b = (Settings(openai_api_key=KEY, openai_base_url=f"{host}/{path}/v1/") for path in "ab")  # type: ignore[arg-type]
+    one, two = (look_up(NAME, settings) for settings in (at_a, at_b))
+    # Then they share no vectors, and a plan with the one is worked on with no other
+    assert one.endpoint == f"{host.removeprefix('http://')}/a/v1"
+    assert one.space("passage") != two.space("passage")
+    assert open_model(one, at_a).card == one
+    with pytest.raises(e.ModelChanged, match=f"OPENAI_BASE_URL leads to {two.endpoint} here"):
+        open_model(one, at_b)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://api.openai.com/v1", "https://api.openai.com/v1/", "https://API.openai.com:443/v1"]
+)
+def test_openai_under_its_own_address_is_openai_however_it_is_written(address: str) -> None:
+    assert OPENAI.place(Settings(openai_base_url=address)) == ""
+
+
+def test_another_path_of_openais_host_has_no_price_of_openais() -> None:
+    place = OPENAI.place(Settings(openai_base_url="https://api.openai.com/elsewhere"))
+    assert place == "api.openai.com/elsewhere" and OPENAI.known("text-embedding-3-small", place) is None
+
+
 def test_the_key_goes_nowhere_but_where_the_settings_lead(service: EmbeddingService, settings: Settings) -> None:
     card = look_up(NAME, settings)
     with pytest.raises(e.ModelChanged, match="OPENAI_BASE_URL leads to"):
@@ -140,11 +166,6 @@ ANSWERS = {
     "no JSON": (Fault(body=b"<html>"), e.UnusableAnswer, "an answer that cannot be read"),
     "too few vectors": (Fault(body=rows([0.5] * 8, model="a-model")), e.UnusableAnswer, "1 vectors for 2 texts"),
     "NaN": (Fault(body=rows([float("nan")] * 8, [0.5] * 8)), e.UnusableAnswer, "an answer that cannot be read"),
-    "an infinite value": (
-        Fault(body=rows([1e300] * 8, [0.5] * 8, model="a-model")),
-        e.UnusableAnswer,
-        "a value that is no number",
-    ),
     "lengths that differ": (Fault(body=rows([0.5] * 8, [0.5] * 7)), e.UnusableAnswer, "different lengths"),
     "no vectors at all": (Fault(body=rows()), e.UnusableAnswer, "vectors that are none"),
     "another dimension": (Fault(body=rows([0.5] * 9, [0.5] * 9, model="a-model")), e.ModelChanged, "9 dimensions now"),
@@ -254,6 +275,20 @@ def test_many_texts_for_somebody_who_waits_are_asked_for_once_each(
     assert service.billed == {"vecfleet": 1, "one": 1, "two": 1, "three": 1}
     with pytest.raises(e.BadInput, match="text 2 cannot be embedded: its text is empty"):
         vectors_of(model, ["one", ""])
+
+
+@pytest.mark.parametrize(
+    ("vector", "said"),
+    [([1e300] * 8, "has a value that is no number"), ([0.0] * 8, "is all zeros"), ([1e-9] * 8, "is all zeros")],
+    ids=["an infinite value", "zeros", "what Pinecone takes for zeros"],
+)
+def test_a_vector_without_a_direction_is_given_to_nobody_who_waits(
+    vector: list[float], said: str, service: EmbeddingService, opened: Callable[..., EmbeddingModel]
+) -> None:
+    model = opened()
+    service.fail(Fault(body=rows([0.5] * 8, vector, model="a-model")))
+    with pytest.raises(e.BadInput, match=f"text 2 cannot be embedded: {NAME} gave a vector for its text that {said}"):
+        vectors_of(model, ["one", "two"])
 
 
 # OpenAI's tokenizer

@@ -1,6 +1,6 @@
 """The vectors and costs that the job table keeps of texts, as a test asks for it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import sqlalchemy as sa
@@ -15,7 +15,13 @@ from vecfleet.embedders.models import EmbeddingModel
 from vecfleet.embedders.opening import open_model
 from vecfleet.embedders.texts import cache_key
 from vecfleet.settings import Settings
+from workers.embedding import Embedded
 
+NAME, REVISION = "openai/a-model", "a-model-2026"
+RESERVE_S = 60.0
+TEXTS = ["a red apple", "a green pear", "two plums"]
+
+Ask = Callable[..., Embedded]
 ANA, BEN = frozenset({"a" * 64}), frozenset({"b" * 64})
 
 

@@ -188,6 +188,29 @@ def test_a_cap_on_the_cost_pauses_the_job_with_the_number_and_what_to_type(
     assert_whole(one, service)
 
 
+@pytest.mark.parametrize(
+    ("nothing", "why"),
+    [([0.0] * 8, "is all zeros"), ([None] + [0.5] * 7, "has a value that is no number")],
+    ids=["zeros", "no number"],
+)
+def test_a_record_of_which_the_model_gives_no_vector_is_parked_and_holds_no_other_up(
+    nothing: list[float | None], why: str, open_job: Open, service: EmbeddingService
+) -> None:
+    one = open_job()
+    # Given a model that gives no vector for one of the first texts
+    others = [service.vector(text) for text in TEXTS[1:10]]
+    service.fail(Fault(body=rows(nothing, *others, model="a-model"), bills=True))
+    one.until(JobState.NEEDS_ATTENTION)
+    with one.table.database.begin() as connection:
+        reasons = {record.record_id: record.reason for record in parked.records(connection, one.table.job_id)}
+    assert reasons == {"r00": f"openai/a-model gave a vector for its text that {why}"}
+    assert set(held(one)) == {f"r{number:02}" for number in range(1, 23)}
+    # And once the model gives one, a retry pays for that text alone
+    acts.retry(one.table.database, one.table.job_id, "ana", "parked")
+    one.until(JobState.VERIFIED)
+    assert {text for text, times in service.billed.items() if times > 1} == {TEXTS[0]}
+
+
 def test_a_text_over_the_limit_of_the_model_is_parked_and_holds_no_other_up(
     open_job: Open, service: EmbeddingService
 ) -> None:

@@ -7,7 +7,16 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vecfleet.errors import ModelChanged, UnusableAnswer
+from vecfleet.errors import (
+    BadRequest,
+    KeyRefused,
+    ModelChanged,
+    QuotaExhausted,
+    RateLimited,
+    TooLarge,
+    Unavailable,
+    UnusableAnswer,
+)
 from vecfleet.model_cards import ModelCard, Purpose
 
 Vectors = npt.NDArray[np.float32]
@@ -54,6 +63,11 @@ class EmbeddingModel(Protocol):
 # Of the usual tokenizers, on the usual texts. An upper bound of bytes is divided by it where a mean is wanted.
 BYTES_PER_TOKEN = 3
 
+NOT_BILLED = (BadRequest, KeyRefused, QuotaExhausted, RateLimited, TooLarge, Unavailable)
+"""What a service that did nothing answers. However else a request ends, it may be billed."""
+# Pinecone refuses a vector of which no value is farther from zero.
+_ZERO = 1e-8
+
 
 def expected_tokens(model: EmbeddingModel, counted: int) -> int:
     """Return about how many tokens are billed for what `count_tokens` counted."""
@@ -61,7 +75,7 @@ def expected_tokens(model: EmbeddingModel, counted: int) -> int:
 
 
 def checked(card: ModelCard, answer: Answer, texts: int) -> Answer:
-    """Return the answer if it can be used: the card's model and dimension, and a finite vector for each text."""
+    """Return the answer if it can be used: the card's model and dimension, and a vector for each text."""
     if card.revision and answer.revision != card.revision:
         raise ModelChanged(
             f"{card.name} answers as {answer.revision!r} now; the plan was made with {card.revision!r}, and vectors of "
@@ -75,6 +89,14 @@ def checked(card: ModelCard, answer: Answer, texts: int) -> Answer:
             f"{card.name} gives {answer.vectors.shape[1]:,} dimensions now; the plan was made for {card.dimension:,}",
             next_step="give the service back the model of the plan, then resume; or cancel and plan anew",
         )
-    if not np.isfinite(answer.vectors).all():
-        raise UnusableAnswer(f"{card.name} gave a vector with a value that is no number")
     return answer
+
+
+def no_vectors(card: ModelCard, vectors: Vectors) -> dict[int, str]:
+    """Return why a text is without a vector though the model answered, by its position: it has no direction."""
+    said = f"{card.name} gave a vector for its text that"
+    zeros = np.flatnonzero((np.abs(vectors) < _ZERO).all(axis=1))
+    others = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    return {int(position): f"{said} is all zeros" for position in zeros} | {
+        int(position): f"{said} has a value that is no number" for position in others
+    }

@@ -47,7 +47,7 @@ def open_model(card: ModelCard, settings: Settings) -> EmbeddingModel:
         case "local":
             return LocalModel(card)
     service = SERVICES[card.provider]
-    here = service.host(settings)
+    here = service.place(settings)
     if here != card.endpoint:
         raise ModelChanged(
             f"the plan embeds with {card.name} at {card.endpoint or service.title}; {service.address_name} leads to "
@@ -58,8 +58,8 @@ def open_model(card: ModelCard, settings: Settings) -> EmbeddingModel:
 
 
 def _of_service(service: Service, model: str, settings: Settings, dimension: int | None) -> ModelCard:
-    host = service.host(settings)
-    known = service.known(model, host)
+    place = service.place(settings)
+    known = service.known(model, place)
     if known is not None and dimension not in (None, known.dimension) and dimension not in known.others:
         raise _cannot_give(model, dimension, known.dimensions)
     endpoint = remote.endpoint(service, settings)
@@ -82,7 +82,7 @@ def _of_service(service: Service, model: str, settings: Settings, dimension: int
     card = ModelCard(
         name=f"{service.provider}/{model}",
         revision=asked.revision,
-        endpoint=host,
+        endpoint=place,
         dimension=dimension or own,
         shortened=shortened,
         texts_per_request=service.texts,

@@ -66,7 +66,7 @@ def endpoint(service: Service, settings: Settings) -> Endpoint:
     headers = {}
     if (key := service.key(settings)) is not None:
         headers["Authorization"] = f"Bearer {key}"
-    elif not service.host(settings):
+    elif not service.place(settings):
         raise BadInput(
             f"{service.key_name} is not set", next_step=f"set it, or {service.address_name} for a service of your own"
         )

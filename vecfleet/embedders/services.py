@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from vecfleet.errors import UnusableAnswer
 from vecfleet.model_cards import Purpose
 from vecfleet.settings import Settings
 
@@ -66,14 +67,19 @@ class Service:
     def address(self, settings: Settings) -> str:
         return str(getattr(settings, self.address_name.lower()))
 
-    def host(self, settings: Settings) -> str:
-        """Return the host that the settings lead to; empty for the service's own."""
-        host = httpx.URL(self.address(settings)).netloc.decode()
-        return "" if host == httpx.URL(self.url).netloc.decode() else host
+    def place(self, settings: Settings) -> str:
+        """Return the host that the settings lead to, with its path unless that is as the service's own.
 
-    def known(self, model: str, host: str) -> Known | None:
+        Empty for the service itself. Behind two paths of one host are two services.
+        """
+        here, own = httpx.URL(self.address(settings)), httpx.URL(self.url)
+        path = here.path.rstrip("/")
+        place = here.netloc.decode() + ("" if path == own.path else path)
+        return "" if place == own.netloc.decode() else place
+
+    def known(self, model: str, place: str) -> Known | None:
         """Return a model as documented; None for one that is not, or that may be another one of the same name."""
-        return None if host and self.is_imitated else self.models.get(model)
+        return None if place and self.is_imitated else self.models.get(model)
 
 
 def _ask_openai(model: str, texts: Sequence[str], dimension: int | None, purpose: Purpose, cut: bool) -> dict[str, Any]:
@@ -103,8 +109,11 @@ def _ask_voyage(model: str, texts: Sequence[str], dimension: int | None, purpose
 
 
 def _read_rows(body: Mapping[str, Any]) -> Said:
-    """Read the answer of OpenAI and of Voyage: rows in any order, each with its number."""
-    vectors = [row["embedding"] for row in sorted(body["data"], key=lambda row: row["index"])]
+    """Read the answer of OpenAI and of Voyage: rows in any order, each with the number of its text."""
+    rows = {row["index"]: row["embedding"] for row in body["data"] if type(row["index"]) is int}
+    if len(rows) != len(body["data"]) or rows.keys() != set(range(len(rows))):
+        raise UnusableAnswer(f"the embedder {body.get('model')!r} does not number its vectors as the texts were asked")
+    vectors = [rows[number] for number in range(len(rows))]
     usage = body.get("usage") or {}
     tokens = int(usage.get("total_tokens") or usage.get("prompt_tokens") or 0)
     return vectors, tokens, str(body.get("model") or "")

@@ -1,103 +1,43 @@
 """Texts embedded by the fleet: each distinct one is billed once, whatever fails, and what cannot be is said."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from embedding_service import KEY, EmbeddingService, Fault, refusal, rows, serving
-from job_table import JobTable, plan_of, planned
-from kept_embeddings import ANA, BEN, as_card_says, costs, expected, forget, keys_kept, next_attempt, use, wanted
+from embedding_service import KEY, EmbeddingService, Fault, refusal, rows
+from job_table import JobTable
+from kept_embeddings import (
+    ANA,
+    BEN,
+    NAME,
+    RESERVE_S,
+    REVISION,
+    TEXTS,
+    Ask,
+    as_card_says,
+    costs,
+    expected,
+    forget,
+    keys_kept,
+    next_attempt,
+    use,
+    wanted,
+)
 
 from orchestrator.core.model import Lease
 from orchestrator.ledger import embeddings as kept
 from orchestrator.ledger.batches import LeaseLost
-from orchestrator.ledger.database import Database
 from orchestrator.ledger.embeddings import Spent
 from orchestrator.pace_view import PaceReader
-from orchestrator.telemetry.counters import Counters
 from vecfleet import errors as e
 from vecfleet.embedders import LOCAL_MODEL
 from vecfleet.embedders.models import EmbeddingModel
 from vecfleet.embedders.opening import look_up, open_model
 from vecfleet.settings import Settings
-from workers import calls as calls_of
-from workers.calls import Calls
-from workers.embedding import Embedded, Embeddings
-from workers.leases import Held, Later
-from workers.pace import NoSlotSoon, Pace
-
-NAME, REVISION = "openai/a-model", "a-model-2026"
-RESERVE_S = 60.0
-TEXTS = ["a red apple", "a green pear", "two plums"]
-
-Ask = Callable[..., Embedded]
-
-
-@pytest.fixture(autouse=True)
-def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls_of, "_FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr(calls_of, "_LONGEST_WAIT_S", 0.01)
-
-
-@pytest.fixture
-def service() -> Iterator[EmbeddingService]:
-    with serving() as service:
-        service.revision = REVISION
-        yield service
-
-
-@pytest.fixture
-def table(database_url: str) -> Iterator[JobTable]:
-    """A job table with two copy batches that may be leased."""
-    database = Database(database_url, pool_size=6)
-    table = JobTable(database)
-    table.apply(plan_of(planned("s", "t")))
-    table.listed({"s": [["a"], ["b"]]})
-    yield table
-    database.dispose()
-
-
-@pytest.fixture
-def leases(table: JobTable) -> Sequence[Lease]:
-    return table.take()
-
-
-@pytest.fixture
-def model(service: EmbeddingService) -> EmbeddingModel:
-    settings = Settings(openai_api_key=KEY, openai_base_url=service.url)  # type: ignore[arg-type]
-    card = look_up(NAME, settings).model_copy(update={"tokens_per_minute": 1e9, "requests_per_minute": 1e6})
-    service.billed.clear()
-    service.requests.clear()
-    return open_model(card, settings)
-
-
-@pytest.fixture
-def embeddings_of(
-    table: JobTable, leases: Sequence[Lease], model: EmbeddingModel, pace: Pace, redis_url: str
-) -> Callable[..., Embeddings]:
-    """Return the embeddings of a worker that holds one of the batches, or another lease."""
-
-    def embeddings_of(lease: Lease | None = None, asks: EmbeddingModel = model, **options: Any) -> Embeddings:
-        calls = Calls(pace, Counters(redis_url), 1.0, Held(lease or leases[0], Event()), 5.0)
-        return Embeddings(table.database, asks, calls, RESERVE_S, **options)
-
-    return embeddings_of
-
-
-@pytest.fixture
-def ask(embeddings_of: Callable[..., Embeddings]) -> Ask:
-    def ask(
-        texts: Sequence[str] = TEXTS,
-        subjects: frozenset[str] = ANA,
-        before: Callable[[frozenset[str]], None] = lambda subjects: None,
-        **options: Any,
-    ) -> Embedded:
-        return embeddings_of(**options).values_of(texts, [subjects] * len(texts), before)
-
-    return ask
+from workers.embedding import Embeddings
+from workers.leases import Later
+from workers.pace import NoSlotSoon
 
 
 def test_each_distinct_text_is_billed_once_and_the_next_batch_pays_nothing(
@@ -253,6 +193,58 @@ def test_a_model_that_refuses_every_text_stops_the_job_and_blames_no_text(
     assert service.requests[-1] == ["vecfleet"]
 
 
+@pytest.mark.parametrize(
+    "numbers",
+    [[0, 0, 2], [0, 1, 3], [1, 2, 3], [-1, 0, 1], [0, True, 2], [0, 1.0, 2], ["0", "1", "2"]],
+    ids=["twice", "a gap", "from one", "below zero", "a truth", "a fraction", "words"],
+)
+def test_vectors_that_are_not_numbered_as_their_texts_are_given_to_no_text(
+    numbers: Sequence[object], service: EmbeddingService, table: JobTable, ask: Ask
+) -> None:
+    # Given an answer of which nobody can tell which vector is of which text
+    service.fail(Fault(body=rows(*map(service.vector, TEXTS), model=REVISION, numbers=numbers), bills=True), times=4)
+    with pytest.raises(e.UnusableAnswer, match="does not number its vectors as the texts were asked"):
+        ask(TEXTS)
+    # Then nothing of it is kept, it is on the account, and once the service is well each text has its own
+    assert keys_kept(table) == 0 and costs(table).unanswered == 4 * sum(map(len, TEXTS))
+    assert ask(TEXTS).values == expected(service, TEXTS)
+
+
+NO_VECTORS = {
+    "all its values are zero": [0.0] * 8,
+    "a value is no number": [None] + [0.5] * 7,
+    "a value is infinite": [1e39] + [0.5] * 7,
+}
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["what is answered is kept", "nothing is kept"])
+@pytest.mark.parametrize("vector", NO_VECTORS.values(), ids=NO_VECTORS)
+def test_a_text_of_which_a_model_gives_no_vector_is_named_and_holds_no_other_up(
+    vector: Sequence[float | None], is_kept: bool, service: EmbeddingService, table: JobTable, ask: Ask
+) -> None:
+    one, two = service.vector(TEXTS[0]), service.vector(TEXTS[2])
+    service.fail(Fault(body=rows(one, vector, two, model=REVISION), bills=True))
+    answer = ask(TEXTS, kept=is_kept)
+    (reason,) = answer.refused.values()
+    assert reason.startswith(f"{NAME} gave a vector for its text that ")
+    assert answer.values == (*expected(service, TEXTS[:1]), None, *expected(service, TEXTS[2:]))
+    # Then it was billed like the others, and is asked for again by whoever wants it next
+    assert service.billed == dict.fromkeys(TEXTS, 1) and costs(table).requests == 1
+    assert keys_kept(table) == 2 * is_kept
+    assert ask(TEXTS, kept=is_kept).refused == {}
+
+
+def test_a_model_that_gives_a_vector_of_zeros_for_every_text_stops_the_job_and_blames_no_text(
+    service: EmbeddingService, table: JobTable, ask: Ask
+) -> None:
+    service.fail(Fault(body=rows(*[[0.0] * 8] * 3, model=REVISION), bills=True))
+    service.fail(Fault(body=rows([0.0] * 8, model=REVISION), bills=True))
+    with pytest.raises(e.NeedsOperator, match="gives no text a vector"):
+        ask(TEXTS)
+    assert service.requests[-1] == ["vecfleet"] and keys_kept(table) == 0
+    assert costs(table).requests == 2
+
+
 def test_a_request_that_is_too_large_is_halved(service: EmbeddingService, ask: Ask) -> None:
     service.fail(Fault(413))
     assert ask(TEXTS).values == expected(service, TEXTS)
@@ -282,6 +274,24 @@ def test_a_429_slows_the_whole_fleet_at_this_model_and_is_waited_out(
     limits = {limit.name: limit for limit in seen if limit.scope == f"{model.card.endpoint}:a-model"}
     assert set(limits) == {"embed", "embed_tokens"}
     assert sum(limit.refused for limit in limits.values()) == 1
+
+
+def test_two_paths_of_one_host_have_a_pace_each(
+    service: EmbeddingService, model: EmbeddingModel, embeddings_of: Callable[..., Embeddings], redis_url: str
+) -> None:
+    # Given a gateway that leads to two services
+    service.prefixes = ["/a", "/b"]
+    host = service.url.removesuffix("/v1")
+    for path in "ab":
+        settings = Settings(openai_api_key=KEY, openai_base_url=f"{host}/{path}/v1")  # type: ignore[arg-type]
+        asked = open_model(look_up(NAME, settings), settings)
+        embeddings_of(asks=asked).values_of(TEXTS, [ANA] * 3, lambda subjects: None)
+    # Then each has its own limits, and each was asked for the vectors of its own
+    seen = PaceReader(redis_url).every()
+    assert seen is not None
+    scopes = {limit.scope for limit in seen if limit.name == "embed"}
+    assert scopes == {f"{host.removeprefix('http://')}/{path}/v1:a-model" for path in "ab"}
+    assert service.billed == {"vecfleet": 2} | dict.fromkeys(TEXTS, 2)
 
 
 def test_a_batch_that_would_wait_long_for_the_model_learns_so_before_it_reads_its_records(
@@ -327,61 +337,6 @@ def test_another_revision_in_the_middle_of_a_job_is_refused_and_nothing_of_it_is
     assert keys_kept(table) == 1
     service.revision = REVISION
     assert ask(TEXTS).values == expected(service, TEXTS)
-
-
-# What it may cost
-
-
-def test_a_job_asks_for_no_text_that_could_take_it_over_its_cap(
-    service: EmbeddingService, table: JobTable, model: EmbeddingModel, ask: Ask
-) -> None:
-    # Given a price of a dollar a token, bounded by the bytes of a text
-    asks = as_card_says(model, dollars_per_million_tokens=1e6)
-    bound = len("".join(TEXTS))
-    # When the cap is a dollar short
-    with pytest.raises(e.CostCapReached, match=rf"may cost \${bound}\.0000; the job may spend") as reached:
-        ask(TEXTS, asks=asks, most_dollars=bound - 1)
-    # Then nothing is asked, nothing stays reserved, and it says what to type
-    assert service.requests == [] and keys_kept(table) == 0
-    assert f"vecfleet set {table.job_id} budget" in (reached.value.next_step or "")
-    # And with the cap raised it goes on
-    assert ask(TEXTS, asks=asks, most_dollars=bound).asked == 3
-    assert ask(TEXTS, asks=asks, most_dollars=0).asked == 0  # what is kept costs nothing
-
-
-@pytest.mark.parametrize("is_kept", [True, False], ids=["what is answered is kept", "nothing is kept"])
-def test_two_batches_at_once_keep_to_one_cap(
-    service: EmbeddingService, leases: Sequence[Lease], model: EmbeddingModel, ask: Ask, is_kept: bool
-) -> None:
-    options = {"asks": as_card_says(model, dollars_per_million_tokens=1e6), "most_dollars": 15, "kept": is_kept}
-    with ThreadPoolExecutor() as threads:
-        with service.held():
-            one = threads.submit(ask, ["a red apple"], lease=leases[0], **options)
-            service.wait_for_requests(1)
-            with pytest.raises(e.CostCapReached):
-                ask(["two plums"], lease=leases[1], **options)
-        assert one.result().asked == 1
-    assert service.billed == {"a red apple": 1}
-
-
-def test_a_worker_that_dies_while_it_asks_leaves_a_count_of_what_may_be_billed_also_if_nothing_is_kept(
-    service: EmbeddingService, table: JobTable, ask: Ask
-) -> None:
-    # Given a request under way whose answer nobody would keep
-    with ThreadPoolExecutor() as threads:
-        with service.held():
-            asked = threads.submit(ask, TEXTS, kept=False)
-            service.wait_for_requests(1)
-            # Then a worker that was killed now would leave this in the account
-            assert costs(table) == Spent(unanswered=sum(map(len, TEXTS)))
-        assert asked.result().asked == 3
-    # And the answer takes its place
-    assert costs(table) == Spent(requests=1, texts=3, tokens=8)
-    # (A request that is refused leaves nothing.)
-    service.fail(refusal(401, "invalid_api_key"))
-    with pytest.raises(e.KeyRefused):
-        ask(TEXTS, kept=False)
-    assert costs(table) == Spent(requests=1, texts=3, tokens=8)
 
 
 # What is kept
