@@ -19,7 +19,8 @@ def check(survey: Survey, folders: Store, policies: Policies, create: NewIndex |
     uri, into = policies.bulk.uri, survey.target or survey.source
     cloud = create.cloud if create is not None else into.cloud
     folder = folders.open(survey.source)
-    misnamed = folder.misnamed() if isinstance(folder, ParquetIndex) else []
+    assert isinstance(folder, ParquetIndex), "an import is planned from a folder"
+    misnamed = folder.misnamed()
     there = {name for name, held in survey.occupied.items() if held.records or name != DEFAULT} & {*survey.namespaces}
     reasons = {
         f"knows no {uri!r}: write s3://BUCKET/DIR, gs://BUCKET/DIR or "
@@ -28,7 +29,7 @@ def check(survey: Survey, folders: Store, policies: Policies, create: NewIndex |
         "reads no S3 for an index outside of AWS": uri.startswith("s3://") and cloud not in (None, "aws"),
         "takes no index of pods": into.kind is Kind.POD,
         "takes no index that embeds texts itself": into.kind is Kind.INTEGRATED,
-        **_about_files(Layout.of(survey.source), Layout.of(into)),
+        **_about_files(folder.layout, Layout.of(into)),
         "keeps metadata and ids as they are": policies.metadata_map is not None or policies.encoded_ids,
         f"makes new namespaces, and these are there: {few(there)}": bool(there),
         f"would call these namespaces by their folders' other names: {few(misnamed)}": bool(misnamed),

@@ -65,6 +65,8 @@ def forget(
             if places.given_up:
                 say(f"The service may fill these yet, and somebody gave that up: {', '.join(places.given_up)}. The")
                 say("certificate names them.")
+            for name, why in places.unread.items():
+                say(f"Not looked into, and named by the certificate, is the folder {name}: {why}")
             if kept:
                 say(f"Tenants' own exports stay, unsearched, until a person deletes them: {', '.join(kept)}")
         confirm_by_typing(creator if twin is None else twin, yes=yes)
@@ -105,6 +107,7 @@ def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str],
                 "exported": erased.exported,
                 "kept": kept,
                 "left": list(erased.left),
+                "unread": dict(erased.unread),
                 "seconds": round(erased.seconds, 3),
                 "fence": erased.fence,
                 "certificate": dict(erased.certificate),
@@ -133,6 +136,8 @@ def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str],
     if erased.exported is not None:
         records = counted(erased.exported, "record", "records")
         say(f"exported: {records} to {export}, which stays until a person deletes it")
+    for name, why in erased.unread.items():
+        say(f"not looked into: {name}: {why}", style="red")
     say(f"fence: {erased.fence}")
     for remainder in erased.left:
         say(f"left: {remainder}", style="red")

@@ -83,7 +83,7 @@ def check(fleet: Fleet, plan: Plan) -> Checked:
 
 def folders_that_are_tenants(fleet: Fleet, folder: str) -> list[str]:
     """Object to a folder that an erasure made. No erasure looks there, so other tenants' records in it would stay."""
-    if folder not in fleet.folders.handed_out():
+    if not fleet.folders.is_handed_out(folder):
         return []
     return [f"the folder {folder!r} is a tenant's own, made by `vecfleet forget --export`: no erasure looks there"]
 

@@ -1,7 +1,7 @@
 """Erase a tenant in every index and export that the fleet knows: what `vecfleet forget` and the HTTP API do."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger import anonymise, index_acts
@@ -11,6 +11,7 @@ from vecfleet.errors import BadInput, NotFound, Refused, in_a_sentence
 from vecfleet.names import Tenant
 from vecfleet.stores.base import Index
 from vecfleet.tenancy import erasing
+from vecfleet.tenancy.erasing import UNREADABLE
 from vecfleet.tenancy.options import DEFAULT_INDEX
 
 
@@ -19,7 +20,8 @@ class Reach:
     """The places that an erasure looks into, and the exports that it leaves to the tenants whose they are.
 
     `known`: the names of all indexes that were known; None where a person named those to look into. `given_up`: what
-    the service may fill and nobody can know of; a certificate names them, looked into or not.
+    the service may fill and nobody can know of; a certificate names them, looked into or not. `unread`: each export
+    that cannot be looked into, with the reason; a certificate names them too.
     """
 
     indexes: Sequence[Index]
@@ -27,18 +29,29 @@ class Reach:
     kept: Sequence[str]
     known: frozenset[str] | None
     given_up: Sequence[str] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 def reach(parts: Fleet, named: Sequence[str] | None = None) -> Reach:
-    """Return the named indexes, or the one of the settings and those of any job in any account; and all exports."""
+    """Return the named indexes, or the one of the settings and those of any job in any account; and all exports.
+
+    An export that is damaged, or that another program made, keeps no erasure from the others.
+    """
     fillings.settle(parts.database, parts.accounts)
-    handed_out = parts.folders.handed_out()
-    exports = [parts.folders.open(info) for info in parts.folders.indexes() if info.name not in handed_out]
+    exports, kept, unread = list[Index](), list[str](), dict[str, str]()
+    for name in parts.folders.names():
+        try:
+            if parts.folders.is_handed_out(name):
+                kept.append(name)
+            else:
+                exports.append(parts.folders.open(parts.folders.describe(name)))
+        except UNREADABLE as error:
+            unread[name] = error.message
     known = None if named else _known(parts)
     indexes = [parts.accounts.open(name) for name in (named or sorted(known or ()))]
     with parts.database.begin() as connection:
         given_up = [filling.index for filling in index_acts.given_up(connection)]
-    return Reach(indexes, exports, sorted(handed_out), known, given_up)
+    return Reach(indexes, exports, kept, known, given_up, unread)
 
 
 def _known(parts: Fleet) -> frozenset[str]:
@@ -96,8 +109,10 @@ def erase(
         books.require_leave(tenant, who)
     into = parts.folders.open(parts.folders.hand_out(export, places.indexes[0].info)) if export is not None else None
     return erasing.erase(
-        [*places.indexes, *places.exports],
+        places.indexes,
         tenant,
+        exports=places.exports,
+        unread=places.unread,
         books=books,
         who=who,
         export=exporter(into) if into is not None else None,

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -195,6 +196,74 @@ def test_an_export_that_was_planned_before_is_not_applied_into_what_a_tenant_got
 
     assert refused.code != 0 and "the folder 'exports/hers' is a tenant's own" in refused.err
     assert sorted((tmp_path / "exports/hers").rglob("*")) == written
+
+
+def damaged(folder: Path) -> None:
+    (folder / "_index.json").write_text("not JSON")
+
+
+def of_another_version(folder: Path) -> None:
+    text = (folder / "_index.json").read_text()
+    (folder / "_index.json").write_text(text.replace('"format": 2', '"format": 99'))
+
+
+def renamed_in_capitals(folder: Path) -> None:
+    folder.rename(folder.with_name("Brain"))
+
+
+def a_link(folder: Path) -> None:
+    moved = folder.parent.parent.parent / "elsewhere"
+    folder.rename(moved)
+    folder.symlink_to(moved)
+
+
+def with_a_namespace_that_is_damaged(folder: Path) -> None:
+    (folder / "creator_bob_twin_coach/_namespace.json").write_text("{}")
+
+
+def with_a_part_that_is_damaged(folder: Path) -> None:
+    (folder / f"creator_bob_twin_coach/part-{1:010}-{0:032}.parquet").write_text("no Parquet")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        damaged,
+        of_another_version,
+        renamed_in_capitals,
+        a_link,
+        with_a_namespace_that_is_damaged,
+        with_a_part_that_is_damaged,
+    ],
+)
+def test_a_folder_that_cannot_be_read_keeps_no_erasure_from_the_others_and_is_named(
+    vecfleet: Vecfleet, tenants: Brain, spoil: Callable[[Path], None]
+) -> None:
+    # Given two exports of everything, one of which nobody can read
+    root = Settings.load().vecfleet_root
+    folders, source = ParquetStore(root), tenants.store.open(tenants.store.describe("brain"))
+    for name in ("exports/brain", "exports/other"):
+        export = folders.open(folders.create_like(name, source.info, None, None))
+        for namespace in ("creator_ana_twin_coach", "creator_bob_twin_coach"):
+            export.upsert(namespace, [Record("a-1", b"\0\0\x80\x3f" * DIMENSION)])
+    spoil(root / "exports/brain")
+
+    # When a tenant is erased
+    answer = vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes", "--json")
+
+    # Then its records are gone from the index and the other export
+    assert answer.code == 0, answer.err
+    assert answer.json["records"] == 4
+    assert [info.name for info in export.namespaces()] == ["creator_bob_twin_coach"]
+    # And answer and certificate name the folder, of which nothing is promised
+    (name,) = answer.json["unread"]
+    assert name.lower() == "exports/brain"
+    assert any(
+        said.startswith(f"the folder {name} under VECFLEET_ROOT") for said in answer.json["certificate"]["residual"]
+    )
+    # And so it is in words
+    said = vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes").out
+    assert f"not looked into: {name}" in said
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.making import documents_like
-from vecfleet.errors import BadInput, BadRequest
+from vecfleet.errors import BadRequest
 from vecfleet.records import Record, Sparse
 from vecfleet.stores.base import Kind
 from vecfleet.stores.parquet import ParquetIndex, ParquetStore
@@ -118,11 +118,22 @@ def test_lines_of_another_program_are_refused(index: ParquetIndex, tmp_path: Pat
         index.list_ids(NS)
 
 
-def test_a_folder_of_documents_from_before_there_were_lines_is_refused(index: ParquetIndex, tmp_path: Path) -> None:
-    """A version that knows Parquet alone would find nothing in a folder of lines: it refuses that by its number."""
+def test_a_folder_of_documents_from_before_there_were_lines_is_read_and_written_as_the_tables_that_it_holds(
+    index: ParquetIndex, tmp_path: Path
+) -> None:
+    """A version that knows Parquet alone would find nothing in a folder of lines, and refuses it by its number."""
+    # Given an export of a document index as former versions made it
     description = tmp_path / "exports/brain/_index.json"
     assert json.loads(description.read_text())["format"] == 3
     description.write_text(description.read_text().replace('"format": 3', '"format": 2'))
+    store = ParquetStore(tmp_path)
+    former = store.open(store.describe("exports/brain"))
 
-    with pytest.raises(BadInput, match="written by another version"):
-        ParquetStore(tmp_path).describe("exports/brain")
+    # When records are written and deleted
+    former.upsert(NS, of_ids("a", "b", "c"))
+    former.delete(NS, ["b"])
+
+    # Then they are in files of Parquet, and read back as they were
+    assert part(tmp_path).suffix == ".parquet"
+    assert [info.name for info in store.indexes()] == ["exports/brain"]
+    assert list(former.fetch(NS, ["a", "b", "c"]).records.values()) == of_ids("a", "c")

@@ -106,6 +106,22 @@ def test_parquet_is_not_for_a_document_index(world: World, folders: ParquetStore
         plan(world, folders, "a", index="documents")
 
 
+def test_an_export_of_documents_goes_by_its_files_which_were_parquet_in_former_versions(
+    world: World, folders: ParquetStore, tmp_path: Path
+) -> None:
+    # Given an export of a document index as a former version made it
+    world.index(INDEX, **_fields("embedding"))
+    folders.create_like(FOLDER, world.describe(INDEX), None, None)
+    description = tmp_path / FOLDER / "_index.json"
+    description.write_text(description.read_text().replace('"format": 3', '"format": 2'))
+    folders.open(folders.describe(FOLDER)).upsert("a", [Record("a", b"\0\0\x80\x3f" * 8)])
+
+    # Then the service would not import it, and a job does
+    with pytest.raises(BadPlan, match="takes JSON lines for a document index, and this export is of Parquet"):
+        plan(world, folders)
+    assert plan(world, folders, bulk=None).moves
+
+
 def test_namespaces_that_are_there_or_lie_under_other_names_are_refused(world: World, folders: ParquetStore) -> None:
     with pytest.raises(BadPlan, match="by their folders' other names: 'x/y'"):
         plan(world, folders, "a", "x/y")

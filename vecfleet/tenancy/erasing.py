@@ -14,14 +14,14 @@ from vecfleet import clock as machine_clock
 from vecfleet import names
 from vecfleet.deadlines import ending_by
 from vecfleet.digests import Tally
-from vecfleet.errors import BadInput, RateLimited, StoreError, Transient
+from vecfleet.errors import BadInput, BadRequest, Missing, NeedsOperator, RateLimited, StoreError, Transient, WrongKind
 from vecfleet.names import Tenant
 from vecfleet.patience import once_unless_refused, patiently
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Aliased, Index
 from vecfleet.tenancy import finding
 from vecfleet.tenancy.fences import FENCED, NO_FENCE, Books, NoBooks, subject_of
-from vecfleet.tenancy.finding import Known, KnownAt, TenantPlace, chunks, in_parallel, known_nowhere
+from vecfleet.tenancy.finding import Known, KnownAt, Places, TenantPlace, chunks, in_parallel, known_nowhere
 
 CONFIRM_S = 10.0  # how long answers may lag behind a deletion
 ITSELF = "the tenant"
@@ -59,13 +59,19 @@ RESIDUAL = (
     "copies that the application, or a person who was given an export, keeps elsewhere",
 )
 
+UNREADABLE = (BadInput, BadRequest, Missing, NeedsOperator, WrongKind)
+"""Errors of a folder that is damaged, closed to us, or another program's."""
+
 Export = Callable[[Index, TenantPlace], int]
 """Copy the records of one place for the tenant, and return how many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """The deletions, the records left with their reasons, and the certificate (empty while any record is left)."""
+    """The deletions, the records left with their reasons, and the certificate (empty while any record is left).
+
+    `unread`: the exports that could not be looked into, each with the reason. The certificate names them.
+    """
 
     creator: str
     twin: str | None
@@ -75,6 +81,7 @@ class Erased:
     fence: str = NO_FENCE
     aliases: tuple[str, ...] = ()
     exported: int | None = None
+    unread: Mapping[str, str] = field(default_factory=dict)
     certificate: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -97,6 +104,8 @@ def erase(
     export: Export | None = None,
     repoint: Mapping[str, str] | None = None,
     elsewhere: Iterable[str] = (),
+    exports: Sequence[Index] = (),
+    unread: Mapping[str, str] | None = None,
     confirm_s: float = CONFIRM_S,
     lands_s: float,
     on_begun: Callable[[], object] = lambda: None,
@@ -108,11 +117,12 @@ def erase(
 
     `known` is the caller's knowledge beside the books. Aliases of deleted namespaces are removed, or pointed as
     `repoint` says. `elsewhere` names places with records of this tenant that this cannot reach; they are reported as
-    left. `on_begun` is called once the fence stands, before anything is deleted. `on_wait` is called with the seconds
-    that the last look has to wait, and the reason. The wait lasts until reads show all writes from before the fence, of
-    a job or of an application to both sides. If a deletion was not answered, the wait lasts `lands_s`, until it can no
-    longer be carried out: it would delete the records of a readmitted tenant. Raises BadName, and Unreachable if named
-    books do not answer; nothing is deleted then.
+    left. `exports` are folders of files to look into too. The certificate names those that turn out to be unreadable,
+    and those found so before (`unread`, each with the reason). `on_begun` is called once the fence stands, before
+    anything is deleted. `on_wait` is called with the seconds that the last look has to wait, and the reason. The wait
+    lasts until reads show all writes from before the fence, of a job or of an application to both sides. If a deletion
+    was not answered, the wait lasts `lands_s`, until it can no longer be carried out: it would delete the records of a
+    readmitted tenant. Raises BadName, and Unreachable if named books do not answer; nothing is deleted then.
     """
     names.build(tenant.creator, tenant.twin)
     began, started = datetime.now(UTC), clock()
@@ -123,7 +133,9 @@ def erase(
     def known_at(index: str) -> Known:
         return _joined(known(index), begun.known(tenant.creator, index))
 
-    eraser = _Eraser(indexes, tenant, known_at, export, repoint or {}, confirm_s, clock, nap)
+    eraser = _Eraser(
+        indexes, tenant, known_at, export, repoint or {}, confirm_s, clock, nap, exports, dict(unread or {})
+    )
     left = eraser.round()
     if begun.number is not None:
         told = False
@@ -148,6 +160,7 @@ def erase(
         NO_FENCE if begun.number is None else FENCED,
         tuple(sorted(eraser.aliases)),
         eraser.exported if export is not None else None,
+        eraser.unread,
     )
     if not erased.confirmed:
         return erased
@@ -185,6 +198,8 @@ class _Eraser:
     confirm_s: float
     clock: Callable[[], float]
     nap: Callable[[float], None]
+    exports: Sequence[Index] = ()
+    unread: dict[str, str] = field(default_factory=dict)
     deleted: dict[tuple[str, str], TenantPlace] = field(default_factory=dict)
     aliases: set[str] = field(default_factory=set)
     exported: int = 0
@@ -193,10 +208,20 @@ class _Eraser:
 
     def round(self) -> list[str]:
         """Find, export, delete and confirm once. Returns what is left, with the reason."""
-        return [said for index in self.indexes for said in self._round(index)]
+        left = [said for index in self.indexes for said in self._round(index, self._find(index))]
+        for export in self.exports:
+            try:
+                places = self._find(export)
+            except UNREADABLE as error:
+                self.unread[export.info.name] = error.message
+            else:
+                left += self._round(export, places)
+        return left
 
-    def _round(self, index: Index) -> list[str]:
-        places = finding.find(index, self.tenant, self.known(index.info.name))
+    def _find(self, index: Index) -> Places:
+        return finding.find(index, self.tenant, self.known(index.info.name))
+
+    def _round(self, index: Index, places: Places) -> list[str]:
         self.read = max(self.read, places.read)
         if not places.found:
             return []
@@ -351,8 +376,16 @@ def _certificate(
         "exported": erased.exported,
         "confirmed_by": ["listing", "fetching", f"querying {min(len(erased.deleted), _QUERIED):,} namespaces"],
         "fence": erased.fence,
-        "residual": list(RESIDUAL),
+        "residual": [*RESIDUAL, *map(_unread, erased.unread)],
     }
+
+
+def _unread(folder: str) -> str:
+    """Return a certificate's sentence about an export that could not be looked into; the reason might name a tenant."""
+    return (
+        f"the folder {folder} under VECFLEET_ROOT, which is damaged, closed to this user, or another program's: it was "
+        "not looked into; make it readable, or delete it by hand, and ask for the erasure again"
+    )
 
 
 def deleted_at(place: TenantPlace) -> dict[str, Any]:

@@ -31,10 +31,10 @@ class ParquetIndex:
     # A part of 1,000 records reads and writes fast, and at 3,072 dimensions takes 12 MB.
     limits = Limits(upsert_bytes=24_000_000, fetch_ids=1_000, list_ids=1_000, reads_lag=False, ascii_ids=False)
 
-    def __init__(self, info: IndexInfo, folder: Path) -> None:
-        self.info = info
+    def __init__(self, info: IndexInfo, folder: Path, layout: Layout | None) -> None:
+        """`layout`: of the documents that its files hold a line each; None where they are Parquet."""
+        self.info, self.layout = info, layout
         self._folder = folder
-        layout = Layout.of(info)
         self._form: Form = Tables(info.kind) if layout is None else Lines(layout)
         if layout is not None:
             self.limits = replace(self.limits, metadata_bytes=layout.metadata_bytes, ascii_ids=True)

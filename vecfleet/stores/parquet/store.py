@@ -12,13 +12,14 @@ from vecfleet.errors import BadInput, Conflict, Missing, WrongKind
 from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.documents import Layout
 from vecfleet.stores.parquet import files
-from vecfleet.stores.parquet.folders import INDEX_FILE, host_of, index_path, is_index_name
+from vecfleet.stores.parquet.folders import DRAFT, INDEX_FILE, host_of, index_path, is_index_name
 from vecfleet.stores.parquet.index import ParquetIndex
 from vecfleet.stores.rules import DOCUMENTS_REMEDY
 
-# 1: folders `namespace=…`, digests in a column; 3: JSON lines, which who knows only 2 would not see.
+# 1: folders `namespace=…`, digests in a column; 3: JSON lines, which who knows only 2 would not see. Before 3, document
+# indexes were exported as Parquet too.
 FORMAT, LINES_FORMAT = 2, 3
-_READ = {1, FORMAT}
+_TABLES = {1, FORMAT}
 _HANDED_OUT = "handed_out"
 
 
@@ -31,21 +32,25 @@ class ParquetStore:
         self._root = root
 
     def indexes(self) -> list[IndexInfo]:
-        return [self.describe(name) for name in self._names()]
+        return [self.describe(name) for name in self.names() if is_index_name(name)]
 
-    def handed_out(self) -> set[str]:
-        """Return the indexes that `hand_out` made."""
-        return {name for name in self._names() if _is_handed_out(self._description_of(name))}
+    def names(self) -> list[str]:
+        """Return all folders with the description of an index, also those that `describe` refuses or cannot read."""
+        with files.translated(f"list the folders under {self._root}"):
+            index_files = [file for depth in ("*", "*/*") for file in self._root.glob(f"{depth}/{INDEX_FILE}")]
+        folders = [file.parent for file in index_files if not file.parent.name.startswith(DRAFT)]
+        return sorted(folder.relative_to(self._root).as_posix() for folder in folders)
+
+    def is_handed_out(self, index: str) -> bool:
+        """Say whether `hand_out` made this folder; False if there is none. Raises BadInput if it cannot be read."""
+        try:
+            return _is_handed_out(self._description_of(index))
+        except Missing:
+            return False
 
     def describe(self, index: str) -> IndexInfo:
         """Return the index's description. Raises Missing without such a folder, BadInput if it cannot be read."""
         return _info(index, self._description_of(index))
-
-    def _names(self) -> list[str]:
-        with files.translated(f"list the folders under {self._root}"):
-            index_files = [file for depth in ("*", "*/*") for file in self._root.glob(f"{depth}/{INDEX_FILE}")]
-        names = sorted(file.parent.relative_to(self._root).as_posix() for file in index_files)
-        return [name for name in names if is_index_name(name)]
 
     def _description_of(self, index: str) -> bytes:
         file = index_path(self._root, index) / INDEX_FILE
@@ -53,7 +58,7 @@ class ParquetStore:
             with files.translated(f"read the description of {index!r}"):
                 return file.read_bytes()
         except files.Replaced:
-            existing = ", ".join(info.name for info in self.indexes()) or "none"
+            existing = ", ".join(self.names()) or "none"
             raise Missing(
                 f"there is no folder {index!r} with an {INDEX_FILE}; there are: {existing}",
                 next_step="name one of them, as it stands under VECFLEET_ROOT",
@@ -88,7 +93,10 @@ class ParquetStore:
         return info
 
     def open(self, info: IndexInfo) -> ParquetIndex:
-        return ParquetIndex(info, index_path(self._root, info.name))
+        layout = Layout.of(info)
+        if layout is not None and _format_of(self._description_of(info.name)) in _TABLES:
+            layout = None
+        return ParquetIndex(info, index_path(self._root, info.name), layout)
 
 
 def _is_handed_out(text: bytes) -> bool:
@@ -96,6 +104,13 @@ def _is_handed_out(text: bytes) -> bool:
         return orjson.loads(text).get(_HANDED_OUT) is True
     except (ValueError, AttributeError):
         return False  # damaged: opening it raises an error
+
+
+def _format_of(text: bytes) -> object:
+    try:
+        return orjson.loads(text).get("format")
+    except (ValueError, AttributeError):
+        return None  # damaged: describing it raises an error
 
 
 def _description(info: IndexInfo) -> dict[str, Any]:
@@ -120,7 +135,8 @@ def _info(name: str, text: bytes) -> IndexInfo:
         info = IndexInfo(name=name, kind=Kind(body["kind"]), host=host_of(name), **described)
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"the {INDEX_FILE} of {name!r} does not describe an index", next_step="export again") from error
-    if form not in (_READ if Layout.of(info) is None else {LINES_FORMAT}) or digest_version != DIGEST_VERSION:
+    read = _TABLES if Layout.of(info) is None else {*_TABLES, LINES_FORMAT}
+    if form not in read or digest_version != DIGEST_VERSION:
         raise BadInput(
             f"the folder {name!r} was written by another version of vecfleet", next_step="import it with that version"
         )
