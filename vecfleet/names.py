@@ -36,6 +36,11 @@ def canonical(namespace: str) -> str:
     return namespace or DEFAULT
 
 
+def spellings(namespace: str) -> tuple[str, ...]:
+    """Return every spelling of a namespace."""
+    return ("", DEFAULT) if canonical(namespace) == DEFAULT else (namespace,)
+
+
 def objection(namespace: str) -> str | None:
     """Say why this can be no namespace's name; None if it can."""
     if not namespace:

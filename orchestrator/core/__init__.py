@@ -20,6 +20,7 @@ following   who follows a job's routes
 waiting     why a job does not go on, and whether it rests until a person acts
 progress    how far a job is, how fast it goes
 next_steps  what a person can type next
+late_calls  sentences about calls that came after their lease had ended, which reasons keep
 hooks       hooks that may hold a job: their names and the sentences about them
 two_persons  acts that two persons have to ask for, and who counts as one
 notices     changes of state as others are told of them: body, signature, shapes

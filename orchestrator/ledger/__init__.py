@@ -22,6 +22,7 @@ differences    ids that a check found missing, extra or different
 cleanup        clean-up: its batches, its intents, its counts
 deletions      the evidence for a source's deletion: looks and their times
 rollback       rollback: its batches and its progress
+late_calls     what a call concerns that came after its lease had ended
 routes         the place where readers find each twin
 rollout        the steps of a roll-out
 route_table    the routes of all jobs as applications read them

@@ -17,6 +17,7 @@ from migrations.plan import Plan
 from migrations.routing import Owner, Ownership
 from orchestrator.core.freshness import Waits
 from orchestrator.core.hooks import holding
+from orchestrator.core.late_calls import kept
 from orchestrator.core.model import Job, index_from_json, index_to_json
 from orchestrator.core.states import JOB_EDGES, JOB_ENDED, BatchState, JobState
 from orchestrator.core.windows import closes_at, waits_until
@@ -304,7 +305,7 @@ def advance(
     reason: str | None = None,
     resume_to: JobState | None = None,
 ) -> bool:
-    """Move the job along an edge if it is still in the state that the caller saw. Return False if it is not."""
+    """Move the job along an edge; return False if its state has changed. What its reason says of late calls stays."""
     if to not in JOB_EDGES[from_]:
         raise Refused(
             f"a job that is {from_} cannot become {to}",
@@ -322,7 +323,7 @@ def advance(
     if to in JOB_ENDED:
         stamps["ended_at"] = NOW
     changed = connection.execute(
-        transitions.job_to(to, reason=reason, resume_to=resume_to, **stamps).where(
+        transitions.job_to(to, reason=kept(reason, reason_of(connection, job_id)), resume_to=resume_to, **stamps).where(
             t.job.c.id == job_id, t.job.c.state == from_
         )
     ).rowcount
@@ -343,13 +344,12 @@ def recall(connection: sa.Connection, job_id: int) -> None:
 
 
 def set_reason(connection: sa.Connection, job_id: int, reason: str | None) -> None:
-    """Replace the reason without changing the state. A reason that says that the job is now held is told to others."""
-    held = holding(reason)
-    if held is not None and held not in (reason_of(connection, job_id) or ""):
+    """Replace the reason, but not what it says of late calls. Others are told of one that says that the job is held."""
+    before, held = reason_of(connection, job_id), holding(reason)
+    if held is not None and held not in (before or ""):
         connection.execute(transitions.held(job_id))
-    connection.execute(
-        sa.update(t.job).where(t.job.c.id == job_id, t.job.c.reason.is_distinct_from(reason)).values(reason=reason)
-    )
+    if (new := kept(reason, before)) != before:
+        change(connection, job_id, reason=new)
 
 
 def add_reason(connection: sa.Connection, job_id: int, why: str) -> None:

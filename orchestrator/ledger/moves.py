@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from migrations.routing import Owner
 from orchestrator.core.model import Job, Lease, Move, Target
-from orchestrator.core.states import COPYING, JOB_ENDED, MOVE_EDGES, BatchKind, BatchState, MoveState
+from orchestrator.core.states import COPYING, MOVE_EDGES, BatchKind, BatchState, MoveState
 from orchestrator.ledger import batches, erasures, jobs, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
@@ -299,17 +299,6 @@ def note_landing(connection: sa.Connection, target_id: int, within_s: float) -> 
         .where(t.target.c.id == target_id)
         .values(lands_by=sa.func.greatest(t.target.c.lands_by, lands_by))
     )
-
-
-def written_to(connection: sa.Connection, host: str, namespace: str) -> list[int]:
-    """Return the targets of live jobs that are this namespace of the index at `host`."""
-    query = (
-        sa.select(t.target.c.id)
-        .join(t.job, t.job.c.id == t.target.c.job_id)
-        .where(t.target.c.namespace == namespace, t.job.c.target["host"].astext == host)
-        .where(t.job.c.state.not_in(sorted(JOB_ENDED)))
-    )
-    return list(connection.execute(query).scalars())
 
 
 def hand_authority(connection: sa.Connection, job_id: int, namespaces: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from orchestrator.core.wording import counted
 from orchestrator.ledger import audit, batches, checks, cleanup, jobs, moves, parked, passes, rollback, rollout, routes
 from orchestrator.ledger.audit import COMMENT
 from orchestrator.ledger.database import NOW, Database
+from orchestrator.ledger.late_calls import settle_late_calls
 from orchestrator.ledger.routes import JobRoute
 from orchestrator.services import hooks, refusals
 from vecfleet.errors import BadInput, Refused
@@ -171,6 +172,7 @@ def verify(database: Database, job_id: int, who: str, level: Level | None = None
             passes.leave_cleaning(connection, job_id)
         targets = checks.targets_of_moves(connection, job_id, refusals.NOT_CLEANED)
         checks.restart(connection, targets, level)
+        settle_late_calls(connection, job_id)
         if job.state is not JobState.COPIED:
             jobs.advance(connection, job_id, job.state, JobState.COPIED, reason=f"{who} asked for a verification")
         audit.note(connection, who, "verify", job_id, targets=len(targets), level=level or job.plan.policies.verify)
@@ -304,6 +306,7 @@ def roll_back(database: Database, job_id: int, who: str, changed: str | None) ->
             fresh.append(both_sides_fresh_from(refusals.now(connection), job.waits))
         jobs.change(connection, job_id, changed_records=changed)
         rollback.begin_rolling_back(connection, job_id, max(fresh, default=None))
+        settle_late_calls(connection, job_id)
         jobs.advance(connection, job_id, job.state, JobState.ROLLING_BACK)
         audit.note(connection, who, "roll back", job_id, changed=changed)
 

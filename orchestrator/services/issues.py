@@ -5,6 +5,7 @@ from itertools import chain, islice
 
 import sqlalchemy as sa
 
+from orchestrator.core.late_calls import told_in
 from orchestrator.core.model import Target
 from orchestrator.core.reading import Reading, Since
 from orchestrator.core.states import JOB_ENDED, CheckState, JobState
@@ -15,7 +16,7 @@ SHOWN = 50
 """Issues of one kind that are shown: enough to see what is wrong. The counts stay exact."""
 _FEW_PARKED = 10
 ENDED_BY_A_PERSON = frozenset({JobState.CANCELLING, JobState.CANCELLED, JobState.FINISHED})
-"""States whose reason says who ended the job, and no more: that is no issue."""
+"""States whose reason says who ended the job, which is no issue; what it says of late calls is one."""
 
 
 def issues_of(
@@ -36,6 +37,8 @@ def issues_of(
         yield f"the job {being(reading.job.state)}: this report is not final"
     if reading.job.reason and reading.job.state not in ENDED_BY_A_PERSON:
         yield reading.job.reason
+    elif reading.job.reason:
+        yield from told_in(reading.job.reason)
     if reading.job.policies.embedding is not None and not asked:
         yield "the quality of the new vectors is not judged: no question was asked"
     if cut:
