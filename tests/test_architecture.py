@@ -36,6 +36,7 @@ DOORS = {
         "orchestrator/cli/",
         "workers/consuming.py",
         "workers/showing.py",
+        "workers/signalling.py",
         "workers/starting.py",
         "workers/steering.py",
         "workers/tasks.py",

@@ -7,6 +7,7 @@ steering           commands to a running worker: `celery control` and `inspect`
 consuming          how a worker takes wake-ups from the broker
 threads            the pool of threads, which can grow
 showing            events that show each batch in Flower
+signalling         Celery's signals of each batch
 outcomes           the outcome of a batch: a state of Celery's and a sentence
 process            connections, open indexes and leases of one worker process
 leases             leases as their holder sees them: a heartbeat renews them

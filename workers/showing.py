@@ -18,6 +18,7 @@ from celery.worker import request, state
 from orchestrator.core.model import Lease
 from orchestrator.core.wording import went_on
 from orchestrator.queue import TASKS, args_text, kwargs_text, task_id, wakeup_of
+from workers import signalling
 from workers.outcomes import Outcome, State
 
 _EVENTS = {State.SUCCESS: "task-succeeded", State.RETRY: "task-retried", State.FAILURE: "task-failed"}
@@ -78,9 +79,11 @@ class Batches:
 
     def ended(self, lease: Lease, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
+        wakeup, seconds = wakeup_of(lease), time.monotonic() - self._began
         if self._request is not None:
-            fields = _told(outcome.state, outcome.text) | {"runtime": time.monotonic() - self._began}
-            self._request.show(_EVENTS[outcome.state], task_id(wakeup_of(lease)), fields)
+            fields = _told(outcome.state, outcome.text) | {"runtime": seconds}
+            self._request.show(_EVENTS[outcome.state], task_id(wakeup), fields)
+        signalling.send(wakeup, outcome.state, outcome.text, seconds)
 
     def unbegun(self, outcome: Outcome) -> None:
         """Show why no batch could be leased."""

@@ -8,6 +8,9 @@ from typing import Any, NoReturn
 
 import click
 import structlog
+from celery.bin.worker import Autoscale, WorkersPool
+from celery.bin.worker import worker as command
+from celery.concurrency import prefork
 from celery.utils.nodenames import node_format
 
 from orchestrator.bootstrap import Fleet
@@ -18,7 +21,31 @@ from orchestrator.telemetry import logs
 from vecfleet.errors import BadInput, Refused, Unreachable, VecfleetError
 from vecfleet.settings import Settings
 
+_LIMITS = ("time_limit", "soft_time_limit", "max_tasks_per_child", "max_memory_per_child")
+
 log = structlog.get_logger("vecfleet.worker")
+
+
+class _Pool(WorkersPool):  # type: ignore[misc]
+    """Celery's option `-P`. Celery itself takes `-P prefork` for the pool of the app's settings, which is threads."""
+
+    def convert(self, value: Any, *of: Any) -> Any:
+        return super().convert("processes" if value == "prefork" else value, *of)
+
+
+class _Room(Autoscale):  # type: ignore[misc]
+    """Celery's option `--autoscale`. Celery takes `--autoscale=4` for 4 to 0, which threads cannot."""
+
+    def convert(self, value: Any, *of: Any) -> Any:
+        most, least = super().convert(value, *of)
+        return most, max(least, 1)
+
+
+def set_options() -> None:
+    """Have `celery worker -P prefork` start processes, no `-P` start threads, and `--autoscale=4` mean 4 to 1."""
+    options = {option.name: option for option in command.params}
+    options["pool"].type, options["pool"].default = _Pool(), "threads"
+    options["autoscale"].type = _Room()
 
 
 def require_broker_address() -> None:
@@ -30,7 +57,8 @@ def require_broker_address() -> None:
 def require_all(sender: str, options: Mapping[str, Any], **_: object) -> None:
     """End a worker that could do no work. A file that was named for its log says why, too: it may be detached."""
     settings = Settings.load()
-    error = _unknown_queue(options) or _missing(settings, options.get("pool_cls"))
+    pool = options.get("pool") or options.get("pool_cls")  # as typed; as `app.Worker(pool_cls=…)` names it
+    error = _unknown_queue(options) or _unkept_limit(options, pool) or _missing(settings, pool)
     if error is None:
         return
     if options.get("logfile"):
@@ -47,6 +75,17 @@ def _unknown_queue(options: Mapping[str, Any]) -> BadInput | None:
             f"there is no queue {', '.join(unknown)}", next_step=f"give `-Q` and `-X` one of {', '.join(QUEUES)}"
         )
     return None
+
+
+def _unkept_limit(options: Mapping[str, Any], pool: object) -> BadInput | None:
+    """Return which limit of processes was typed for a pool that has none: Celery would take it and keep nothing."""
+    typed = [f"--{name.replace('_', '-')}" for name in _LIMITS if options.get(name)]
+    if not typed or (isinstance(pool, type) and issubclass(pool, prefork.TaskPool)):
+        return None
+    return BadInput(
+        f"{', '.join(typed)} limits processes, and this worker would have none",
+        next_step="leave it out, or add `-P prefork`; REQUEST_DEADLINE_SECONDS and LEASE_SECONDS limit threads",
+    )
 
 
 def _missing(settings: Settings, pool: object) -> VecfleetError | None:

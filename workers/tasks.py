@@ -13,11 +13,10 @@ from orchestrator.queue import TASKS, app
 from orchestrator.telemetry import logs, tracing
 from vecfleet.errors import Unreachable
 from vecfleet.settings import Settings
-from workers import outcomes, steering
+from workers import outcomes, signalling, starting, steering
 from workers.process import leave_after, process
 from workers.runner import run
 from workers.showing import Batches, Result
-from workers.starting import require_all
 
 log = structlog.get_logger("vecfleet.worker")
 
@@ -40,8 +39,10 @@ def _configure(loglevel: int, logfile: str | None, **_: object) -> None:
     tracing.start(settings, "worker")
 
 
-signals.celeryd_init.connect(require_all)
-steering.refuse_unknown_queues()
+signals.celeryd_init.connect(starting.require_all)
+steering.refuse_what_would_do_nothing()
+starting.set_options()
+signalling.silence_wake_ups()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -1,10 +1,16 @@
 """Celery's pool of threads, which can be resized while it runs: by `celery control pool_grow` and `--autoscale`."""
 
+from typing import NoReturn
+
 from celery.concurrency import thread
 
 
 class TaskPool(thread.TaskPool):  # type: ignore[misc]
     """A pool that can be resized: a worker takes as many wake-ups as the pool's size. Idle threads cost nothing."""
+
+    def terminate_job(self, _pid: int, _signal: object = None) -> NoReturn:
+        """Refuse to kill a thread. Celery answers with the sentence."""
+        raise NotImplementedError("a thread cannot be killed: `vecfleet pause JOB` stops its work")
 
     def grow(self, n: int = 1) -> None:
         self._resize(self.limit + n)

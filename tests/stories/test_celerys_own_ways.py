@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator import doctor
 from orchestrator.core.states import BatchKind, BatchState, JobState
-from tests.stories.emulated import as_twins, assert_same_index
+from tests.stories.emulated import as_twins, assert_same_index, target_of
 from tests.stories.launching import REPOSITORY, type_out
 from tests.stories.world import SMALL, OpenWorld, World
 
@@ -95,7 +95,10 @@ def test_a_shutdown_from_afar_hands_back_what_cannot_be_finished(open_world: Ope
     control = world.fleet.celery.control
     [[task, *_]] = (control.inspect(timeout=5, limit=1).active() or {}).values()
     [answer] = control.terminate(task["id"], reply=True, timeout=5, limit=1)
-    assert all("NotImplementedError" in said["error"] for said in answer.values())
+    assert all("a thread cannot be killed: `vecfleet pause JOB`" in said["error"] for said in answer.values())
+    # And a time limit, which no thread keeps, is not taken either
+    [answer] = control.time_limit("vecfleet.copy_batch", hard=1, reply=True, timeout=5, limit=1)
+    assert all("this worker has none: start it with `-P prefork`" in said["error"] for said in answer.values())
     assert len(world.batches(job_id, BatchState.LEASED)) >= 4
     # When it is told to shut down
     world.fleet.celery.control.shutdown()
@@ -106,6 +109,45 @@ def test_a_shutdown_from_afar_hands_back_what_cannot_be_finished(open_world: Ope
     assert world.batches(job_id, BatchState.LEASED) == []
     back = [batch for batch in world.batches(job_id, kind=BatchKind.COPY) if batch["error_class"] == "Released"]
     assert back and {batch["attempts"] for batch in back} == {0}
+
+
+def test_receivers_of_celerys_signals_hear_what_became_of_each_batch(open_world: OpenWorld) -> None:
+    # Given receivers of somebody's own, in each process of a worker
+    world = open_world()
+    world.fill(alma=20, bruno=10)
+    world.emulator.fault(operation="upsert", namespace=target_of("bruno"), status=409, message="the target is locked")
+    heard = world.folder / "heard"
+    (world.folder / "receivers.py").write_text(RECEIVERS.format(file=str(heard)))
+    world.env["PYTHONPATH"] = f"{world.folder}:{world.env.get('PYTHONPATH', '')}"
+    world.start_celery("-A", "workers", "worker", "-P", "prefork", "-c", "1", "-I", "receivers")
+    world.start_dispatcher()
+    # When one batch fails and another does not
+    job_id = world.apply(world.plan(SMALL))
+    world.reaches(job_id, JobState.NEEDS_ATTENTION)
+    # Then one failure is heard, in the sentence that Flower shows, and no success of that batch
+    [failed] = world.batches(job_id, BatchState.PARKED)
+    copies = [line for line in heard.read_text().splitlines() if ".copy" in line]
+    [failure] = [line for line in copies if f".b{failed['id']}." in line]
+    assert failure.startswith("failure ") and f"parked: `vecfleet retry {job_id} failed --batch" in failure
+    [success] = [line for line in copies if line != failure]
+    assert success.startswith("success ") and "copied 20" in success
+
+
+RECEIVERS = """
+from celery import signals
+
+def note(*words):
+    with open({file!r}, "a") as file:
+        print(*words, file=file)
+
+@signals.task_success.connect
+def succeeded(sender, result, **_):
+    note("success", sender.request.id, result)
+
+@signals.task_failure.connect
+def failed(task_id, exception, **_):
+    note("failure", task_id, exception)
+"""
 
 
 def test_workers_of_celery_multi_work_a_job_to_its_end_and_stop(open_world: OpenWorld) -> None:
@@ -145,15 +187,15 @@ def room(world: World) -> int:
     return int(stats["pool"]["max-concurrency"])
 
 
-@pytest.mark.parametrize("pool", ["processes", "threads"])
+@pytest.mark.parametrize(("pool", "sizes"), [("processes", "4,1"), ("threads", "4")])
 def test_autoscale_makes_room_while_wake_ups_wait_and_takes_it_away_again(
-    open_world: OpenWorld, monkeypatch: pytest.MonkeyPatch, pool: str
+    open_world: OpenWorld, monkeypatch: pytest.MonkeyPatch, pool: str, sizes: str
 ) -> None:
     monkeypatch.setenv("AUTOSCALE_KEEPALIVE", "1")  # Celery's own: so long it keeps room that nobody needs
     world = open_world()
     before = world.fill(**{f"n{number}": 12 for number in range(9)})
     world.emulator.fault(operation="upsert", delay_ms=2_000)
-    world.start_celery("-A", "workers", "worker", "-P", pool, "--autoscale", "4,1")
+    world.start_celery("-A", "workers", "worker", "-P", pool, "--autoscale", sizes)
     world.start_dispatcher()
     world.until_all_answer()
     assert room(world) == 1
@@ -167,7 +209,7 @@ def test_autoscale_makes_room_while_wake_ups_wait_and_takes_it_away_again(
     world.until("it is small again", lambda: room(world) == 1)
 
 
-@pytest.mark.parametrize("pool", ["processes", "solo", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
 def test_a_job_is_worked_to_its_end_by_each_pool(open_world: OpenWorld, pool: str) -> None:
     world = open_world()
     before = world.fill(alma=60, bruno=40)
@@ -175,7 +217,7 @@ def test_a_job_is_worked_to_its_end_by_each_pool(open_world: OpenWorld, pool: st
     world.start_dispatcher()
     world.until_all_answer()
     [stats] = (world.fleet.celery.control.inspect().stats() or {}).values()
-    assert {"processes": "prefork", "solo": "solo", "threads": "threads"}[pool] in stats["pool"]["implementation"]
+    assert pool in stats["pool"]["implementation"]
     job_id = world.apply(world.plan(SMALL))
     world.reaches(job_id, JobState.VERIFIED)
     assert_same_index(world.emulator.dump(SMALL), {**before, **as_twins(before)})

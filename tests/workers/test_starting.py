@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from celery.concurrency import prefork
 
 from orchestrator import queue
 from orchestrator.core.model import Wakeup
@@ -87,13 +88,33 @@ def test_a_worker_that_has_all_it_needs_begins() -> None:
     require_all("w1@here", {"logfile": None})
 
 
+@pytest.mark.parametrize("named", ["pool", "pool_cls"])  # by Celery's command line, by its class
 @pytest.mark.usefixtures("fleet")
-def test_a_pool_of_greenlets_is_refused_before_anything_is_taken() -> None:
+def test_a_pool_of_greenlets_is_refused_before_anything_is_taken(named: str) -> None:
     class Greenlets:
         is_green = True
 
     with pytest.raises(SystemExit, match="does not run on greenlets"):
-        require_all("w1@here", {"pool_cls": Greenlets})
+        require_all("w1@here", {named: Greenlets})
+
+
+@pytest.mark.parametrize("typed", ["--time-limit 5", "--soft-time-limit 5", "--max-tasks-per-child 9"])
+def test_a_limit_of_processes_is_refused_where_there_are_only_threads(
+    typed: str, tmp_path: Path, database_url: str, redis_url: str
+) -> None:
+    env = {"HOME": str(tmp_path), "REDIS_URL": redis_url, "DATABASE_URL": database_url}
+    ended = type_out("-A", "workers", "worker", *typed.split(), module="celery", env=env, folder=tmp_path)
+    assert ended.returncode == 1
+    option, _ = typed.split()
+    assert ended.stderr.splitlines()[-2:] == [
+        f"{option} limits processes, and this worker would have none",
+        "next: leave it out, or add `-P prefork`; REQUEST_DEADLINE_SECONDS and LEASE_SECONDS limit threads",
+    ]
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_limit_of_processes_is_taken_where_there_are_any() -> None:
+    require_all("w1@here", {"time_limit": 5.0, "pool": prefork.TaskPool})
 
 
 @pytest.mark.parametrize("option", ["queues", "exclude_queues"])
