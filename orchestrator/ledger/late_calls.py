@@ -1,4 +1,4 @@
-"""What a call concerns that a worker made after it had lost its lease: verdicts of other jobs, and reasons."""
+"""Calls of a worker that had lost its lease: the verdicts of other jobs that rest on them, and reasons that tell."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
