@@ -20,7 +20,7 @@ from orchestrator.core.two_persons import TwoPersons
 from orchestrator.core.wording import counted, in_namespaces
 from orchestrator.ledger import index_acts, route_table, whole_indexes
 from orchestrator.ledger.consents import Agreement
-from orchestrator.services import fillings
+from orchestrator.services import fillings, refusals
 from orchestrator.services import hooks as leave
 from orchestrator.services.erase import exporter
 from orchestrator.services.exports import unlike
@@ -256,6 +256,7 @@ def _facts(parts: Fleet, index: str) -> list[Job]:
         jobs = whole_indexes.read_by(connection, index)
         working = whole_indexes.live_on(connection, opened.info.host)
         routed = route_table.leading_to(connection, opened.info.host, index)
+        now = refusals.now(connection)
     facts = DecommissionFacts(
         index=index,
         jobs=jobs,
@@ -265,7 +266,7 @@ def _facts(parts: Fleet, index: str) -> list[Job]:
         routed=routed,
         after=timedelta(days=parts.settings.decommission_after_days),
     )
-    objections = against_decommission(facts, datetime.now(UTC))
+    objections = against_decommission(facts, now)
     if objections:
         reasons = [Objection(reason.code, f"{reason}; {step}") for reason, step in objections]
         raise Refused(f"{index}: {reasons[0]}", objections=reasons, next_step=objections[0][1])

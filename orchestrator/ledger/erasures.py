@@ -157,9 +157,8 @@ def under_way(connection: sa.Connection) -> bool:
 
 
 def last_certified_at(connection: sa.Connection) -> datetime | None:
-    """Return when the newest certificate was written; None if there is none."""
-    ended = sa.cast(_E.certificate["ended"].astext, sa.DateTime(timezone=True))
-    at: datetime | None = connection.execute(sa.select(sa.func.max(ended))).scalar_one()
+    """Return when the newest certificate was given, by the database's clock; None if there is none."""
+    at: datetime | None = connection.execute(sa.select(sa.func.max(_E.certified_at))).scalar_one()
     return at
 
 
@@ -196,7 +195,8 @@ def require_begun(connection: sa.Connection, number: int, subject: str) -> sa.Ro
 
 def certify(connection: sa.Connection, number: int, who: str, certificate: Mapping[str, Any]) -> None:
     """Record the certificate, also in the audit trail."""
-    connection.execute(sa.update(t.erasure).where(_E.id == number).values(certificate=certificate))
+    given = {"certificate": certificate, "certified_at": NOW}
+    connection.execute(sa.update(t.erasure).where(_E.id == number).values(given))
     audit.note(connection, who, "erased", None, **certificate)
 
 

@@ -454,6 +454,7 @@ erasure = Table(
     _when("quiet_at"),  # when all these leases were seen to be over
     _when("last_write_at"),  # by when any job's last write from before the fence was carried out
     Column("certificate", _JSON_OR_NULL),
+    _when("certified_at"),
     Index("ix_erasure_subject", "subject", postgresql_where=text("lifted_at IS NULL")),
 )
 

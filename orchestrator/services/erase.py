@@ -5,7 +5,7 @@ docs/data-we-keep.md lists all data that we keep of a tenant, and what an erasur
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from shlex import quote
@@ -21,7 +21,7 @@ from orchestrator.core.two_persons import TwoPersons, person_of
 from orchestrator.ledger import anonymise, audit, embeddings, erasures, index_acts, ownership
 from orchestrator.ledger.consents import Agreement
 from orchestrator.ledger.database import Database
-from orchestrator.services import erase_guards, fillings, hooks
+from orchestrator.services import erase_guards, fillings, hooks, refusals
 from orchestrator.services.erase_redis import forget_in_redis
 from vecfleet.errors import BadPlan, Busy, Refused
 from vecfleet.names import Tenant
@@ -113,6 +113,7 @@ class JobTableBooks:
             last = erasures.last_write_at(connection, number)
             complete = {
                 **certificate,
+                **_moments(certificate, begun.at, refusals.now(connection)),
                 "erasure": number,
                 "last_write": last.isoformat(timespec="seconds") if last is not None else None,
                 "freshness_wait_s": self._settings.freshness_wait_seconds,
@@ -161,7 +162,9 @@ class JobTableBooks:
             of_jobs |= fillings.reachable(accounts, given_up)
             seen = erase_guards.look(accounts, begun, tenant, told.found, of_jobs)
         places = erase_guards.tied(begun, tenant, told.found, copied_ids)
-        certificate = erase_guards.attested(tenant, asked_by, began, seen, told.found, places, told.certificate)
+        with self._database.begin() as connection:
+            lasted = refusals.now(connection) - began
+        certificate = erase_guards.attested(tenant, asked_by, lasted, seen, told.found, places, told.certificate)
         return self.finish(number, tenant, places, certificate, who)
 
     @_tried_again
@@ -175,6 +178,17 @@ class JobTableBooks:
         """Delete the vectors of its texts, apart from the tables: a worker locks its batch first, then vectors."""
         with self._database.begin() as connection:
             return embeddings.forget(connection, subject_of(tenant))
+
+
+def _moments(certificate: Mapping[str, Any], began: datetime, now: datetime) -> dict[str, str]:
+    """Return a certificate's moments by the database's clock, as all are with which somebody may compare them.
+
+    The last look was made a while ago by the clock of this process, which may be fast or slow.
+    """
+    moments = {"began": began, "ended": now}
+    if "last_look" in certificate:
+        moments["last_look"] = now - (datetime.now(UTC) - datetime.fromisoformat(certificate["last_look"]))
+    return {name: at.astimezone(UTC).isoformat(timespec="seconds") for name, at in moments.items()}
 
 
 def _leave_to_begin(connection: sa.Connection, tenant: Tenant, who: str) -> Agreement | None:

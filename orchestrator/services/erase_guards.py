@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.ledger import audit
@@ -143,7 +143,7 @@ def _look(index: Index, begun: Begun, tenant: Tenant, gone: Sequence[TenantPlace
 def attested(
     tenant: Tenant,
     who: str,
-    began: datetime,
+    lasted: timedelta,
     seen: Sighting,
     found: Sequence[TenantPlace],
     places: Sequence[TenantPlace],
@@ -151,18 +151,16 @@ def attested(
 ) -> Mapping[str, Any]:
     """Return a certificate of what this process saw. Counts that it cannot see are the application's, and say so.
 
-    `places` is the part of `found` that the books give to the tenant. The certificate names the other part.
+    `places` is the part of `found` that the books give to the tenant. The certificate names the other part. The books
+    add when the erasure began and ended.
     """
-    ended = datetime.now(UTC)
     return {
         "certificate": 1,
         "subject": subject_of(tenant),
         "scope": "creator" if tenant.twin is None else "twin",
         "asked_by": who,
-        "began": began.astimezone(UTC).isoformat(timespec="seconds"),
-        "last_look": seen.at.isoformat(timespec="seconds"),
-        "ended": ended.isoformat(timespec="seconds"),
-        "seconds": round((ended - began).total_seconds(), 3),
+        "last_look": seen.at.isoformat(),
+        "seconds": round(lasted.total_seconds(), 3),
         "namespaces": sum(place.whole for place in found),
         "records": sum(place.count for place in found),
         "shared_records_read": seen.read,

@@ -4,7 +4,7 @@ import io
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import httpx
@@ -350,6 +350,20 @@ def test_a_plan_of_an_index_that_is_being_deleted_is_not_applied(
 
     assert answer.code == 3 and "the index brain is being deleted, by ana" in answer.err
     assert "there are no jobs" in vecfleet("jobs").out
+
+
+def test_the_week_is_over_when_the_database_says_so_however_fast_the_clock_of_this_machine(
+    vecfleet: Vecfleet, brain: Brain, table: JobTable, moved: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fast(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Fast":
+            return cls.fromtimestamp((datetime.now(UTC) + timedelta(days=30)).timestamp(), tz)
+
+    table.put(cut_over_at=sa.func.clock_timestamp())
+    monkeypatch.setattr(commands, "datetime", Fast)
+
+    assert "is watched until" in vecfleet("decommission", OLD, "--yes").err
 
 
 def test_the_week_is_a_setting(

@@ -1,6 +1,6 @@
 """The fence of an erasure in the job table: whom it waits for, and how erased ids leave the accounts."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,11 @@ from orchestrator.ledger import anonymise, audit, batches, checks, erased_ids, e
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.queue import task_id
-from orchestrator.services import acts
+from orchestrator.services import acts, erase, fillings, refusals
 from orchestrator.services.erase import JobTableBooks
 from tests.ledger.stages import a_job, verified
 from vecfleet.digests import Tally
+from vecfleet.errors import Refused
 from vecfleet.names import Tenant
 from vecfleet.settings import CALL_LASTS_DEADLINES, Settings
 from vecfleet.stores.parquet.folders import encoded_folder
@@ -361,3 +362,36 @@ def test_vectors_of_an_erased_tenants_texts_are_deleted_and_the_certificate_says
     with database.begin() as connection:
         assert connection.execute(sa.select(t.embedding.c.key)).scalars().all() == [b"3"]
     assert certificate["our_tables"]["embeddings"] == 2
+
+
+@pytest.mark.parametrize("fast_by", [timedelta(hours=-1), timedelta(hours=1)])
+def test_a_certificate_was_given_when_the_database_says_so_however_wrong_the_clock_of_its_process(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast_by: timedelta
+) -> None:
+    # Given a process whose clock is wrong, and that looked for the last time a moment ago
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Wrong":
+            return cls.fromtimestamp((datetime.now(UTC) + fast_by).timestamp(), tz)
+
+    monkeypatch.setattr(erase, "datetime", Wrong)
+    looked = {name: Wrong.now(UTC).isoformat() for name in ("began", "last_look", "ended")}
+    # When it has the certificate of an erasure
+    books = JobTableBooks(database, Settings(vecfleet_home=tmp_path, redis_url=None))
+    number = books.begin(Tenant("ana"), "olga").number
+    assert number is not None
+    told = {"subject": "digest", "where": [], "residual": [], **looked}
+    certificate = books.finish(number, Tenant("ana"), [], told)
+    # Then its moments can be compared with those of jobs, and no snapshot is converted that may be older
+    with database.begin() as connection:
+        now = refusals.now(connection)
+        for name in looked:
+            assert abs(datetime.fromisoformat(certificate[name]) - now) < timedelta(minutes=5)
+        with pytest.raises(Refused, match="the snapshot that the service converts may be older") as refused:
+            fillings._require_in_every_snapshot(connection)
+    assert refused.value.code == "erasure-recent"
+    # And soon it is, though the certificate was given by a process whose clock is fast
+    with database.begin() as connection:
+        connection.execute(sa.update(t.erasure).values(certified_at=t.erasure.c.certified_at - timedelta(minutes=15)))
+    with database.begin() as connection:
+        fillings._require_in_every_snapshot(connection)

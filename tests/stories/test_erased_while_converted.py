@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from migrations.documents import DocumentsOptions, plan_documents
 from migrations.recipes import Common
 from orchestrator.ledger import tables as t
+from orchestrator.ledger.database import NOW
 from orchestrator.services import apply, forget
 from tests.stories.emulated import row
 from tests.stories.world import SMALL, WHO, OpenWorld, World
@@ -94,9 +95,8 @@ def test_nothing_is_converted_of_a_snapshot_that_may_be_older_than_an_erasure(op
     assert world.emulator.calls(operation="convert_index") == []
 
     # And no more once every snapshot is younger
-    earlier = {**certificate(world), "ended": (datetime.now(UTC) - timedelta(minutes=15)).isoformat()}
     with world.fleet.database.begin() as connection:
-        connection.execute(sa.update(t.erasure).values(certificate=earlier))
+        connection.execute(sa.update(t.erasure).values(certified_at=NOW - timedelta(minutes=15)))
 
     def stop(_: object) -> None:
         raise KeyboardInterrupt
@@ -104,8 +104,3 @@ def test_nothing_is_converted_of_a_snapshot_that_may_be_older_than_an_erasure(op
     with pytest.raises(KeyboardInterrupt):
         apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=stop)
     assert len(world.emulator.calls(operation="convert_index")) == 1
-
-
-def certificate(world: World) -> dict[str, object]:
-    with world.fleet.database.begin() as connection:
-        return dict(connection.execute(sa.select(t.erasure.c.certificate)).scalar_one())
