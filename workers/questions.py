@@ -47,16 +47,12 @@ def _of_sample(work: Work, *, embeds: bool) -> Iterator[Asked]:
     for record in sampled:
         move = sources[record.move_id]
         old = _like(work.source.fetch(move.source, [record.record_id]), record.record_id)
-        if old is None:  # it left the source meanwhile
-            continue
         new = old
         if embeds:
             there = work.placer_of(move).target_id(record.record_id)
-            found = _like(work.target.fetch(target.namespace, [there]), there)
-            if found is None:
-                continue
-            new = found
-        yield Asked(move, old, new)
+            new = _like(work.target.fetch(target.namespace, [there]), there)
+        if new is not None:  # else it left meanwhile
+            yield Asked(move, old, new)
 
 
 def _of_file(work: Work, gate: Gate) -> Iterator[Asked]:

@@ -72,13 +72,13 @@ def compare_models(old: Sequence[ScoredMatch] | None, new: Sequence[ScoredMatch]
     """Compare two answers to a question in the vectors of two models: how much of the longer one both name.
 
     Scores of two models have nothing in common, so nothing is lost or odd. `old` is None if only the new side was
-    asked.
+    asked. An old answer that names no record is no measure of the new one.
     """
-    if old is None:
+    here, there = ({match.id for match in answer or () if match.id is not None} for answer in (old, new))
+    if not here:
         return Agreement(None, 0, 0, 0, 0, 0.0)
-    here, there = ({match.id for match in answer if match.id is not None} for answer in (old, new))
     compared = max(len(here), len(there))
-    return Agreement(len(here & there) / compared if compared else None, compared, 0, 0, 0, 0.0)
+    return Agreement(len(here & there) / compared, compared, 0, 0, 0, 0.0)
 
 
 def recall(answer: Sequence[ScoredMatch], relevant: Collection[str], top_k: int) -> float | None:
@@ -93,7 +93,8 @@ class Summary:
     """Sum of all questions about a target or a job. Milliseconds cover the answers, without our own pace.
 
     Recall is known for questions that name their relevant records, on the sides that were asked. `refused`: questions
-    that the model of the new side does not take; they count for nothing.
+    that the model of the new side does not take; `pointless`: ones with no answer to compare, neither with the old one
+    nor with relevant records. Both count for nothing.
     """
 
     asked: int
@@ -111,6 +112,7 @@ class Summary:
     new_recall_worst: float | None = None
     new_recall_mean: float | None = None
     refused: int = 0
+    pointless: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(self).items()}
@@ -141,6 +143,10 @@ def summarise(questions: Sequence[Mapping[str, Any]]) -> Summary | None:
         new_p50_ms=float(np.percentile(new, 50)),
         new_p95_ms=float(np.percentile(new, 95)),
         refused=sum(question["new_ms"] is None for question in questions),
+        pointless=sum(
+            question["new_ms"] is not None and question["overlap"] is None and question.get("new_recall") is None
+            for question in questions
+        ),
         **{f"{side}_recall_worst": min(shares) for side, shares in recalls.items() if shares},
         **{f"{side}_recall_mean": fmean(shares) for side, shares in recalls.items() if shares},
     )

@@ -37,4 +37,6 @@ def quality(asked: Summary) -> str:
     ]
     shown = [f"{name} {mean:.0%} (worst {worst:.0%})" for name, mean, worst in sides if None not in (mean, worst)]
     said = f"{counted(asked.asked, 'question', 'questions')}: {', '.join(shown) or 'no answer could be compared'}"
-    return f"{said}; left out: {asked.refused:,} that the model refused" if asked.refused else said
+    apart = (asked.refused, "that the model refused"), (asked.pointless, "without an answer to compare")
+    left_out = ", ".join(f"{count:,} {why}" for count, why in apart if count)
+    return f"{said}; left out: {left_out}" if left_out else said

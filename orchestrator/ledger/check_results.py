@@ -122,6 +122,9 @@ def asked(connection: sa.Connection, job_id: int) -> Summary | None:
             sa.func.count().label("asked"),
             sa.func.count(each.overlap).label("compared"),
             sa.func.count().filter(each.new_ms.is_(None)).label("refused"),
+            sa.func.count()
+            .filter(each.new_ms.is_not(None), each.overlap.is_(None), each.new_recall.is_(None))
+            .label("pointless"),
             sa.func.min(each.overlap).label("overlap_worst"),
             sa.func.avg(each.overlap).label("overlap_mean"),
             sa.func.coalesce(sa.func.max(each.drift).filter(comparable), 0.0).label("drift_worst"),

@@ -35,6 +35,9 @@ def test_two_models_share_what_both_name_and_nothing_counts_as_lost() -> None:
     assert (agreement.lost, agreement.odd) == (0, 0)
     assert compare_models(None, matches("a")).overlap is None
     assert compare_models([], []).overlap is None
+    # A new model that finds nothing misses everything; an old one that found nothing is no measure
+    assert compare_models(matches("a"), []).overlap == 0.0
+    assert compare_models(matches(None), matches("a")).overlap is None
 
 
 def test_recall_is_the_share_of_the_relevant_that_the_best_few_can_name() -> None:
@@ -56,6 +59,21 @@ def test_a_question_that_the_new_model_refuses_is_counted_and_said() -> None:
     summary = summarise([GOOD, refused])
     assert summary is not None and (summary.asked, summary.refused, summary.new_recall_mean) == (2, 1, 1.0)
     assert judged(GOOD, refused)[1].endswith("; left out: 1 that the model refused")
+
+
+def test_a_question_without_an_answer_to_compare_is_no_hit_and_no_miss_and_is_said() -> None:
+    # Given questions whose relevant records did not go to the target, and whose old neighbours did not either
+    pointless = [question(None, matches("a")), question(matches(None), matches("a", "b"))]
+    refused = question(None, []) | {"new_ms": None, "new_recall": None}
+    summary = summarise([GOOD, *pointless, refused])
+    # Then they are counted apart from those that the model refused, and the means are of the others
+    assert summary is not None
+    assert (summary.asked, summary.pointless, summary.refused) == (4, 2, 1)
+    assert (summary.new_recall_mean, summary.overlap_mean, summary.overlap_worst) == (1.0, 0.5, 0.5)
+    assert judged(GOOD, *pointless, refused)[1].endswith(
+        "4 questions: recall 100% (worst 100%), of the old model 50% (worst 50%), overlap 50% (worst 50%); left out: "
+        "1 that the model refused, 2 without an answer to compare"
+    )
 
 
 def judged(*queries: dict[str, Any], unasked: str | None = None, **gate: Any) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from embedding_service import serving
 from in_one_process import One
 
 from orchestrator.core.states import JobState
+from orchestrator.ledger import check_results
 from orchestrator.services import acts
 from vecfleet.errors import Refused
 from vecfleet.records import Record
@@ -108,6 +109,33 @@ def test_without_a_file_sampled_records_are_asked_by_both_their_vectors(open_job
     assert (queries["asked"], queries["compared"]) == (5, 5)
     assert queries["new_recall_mean"] is None
     assert 0.25 <= queries["overlap_worst"] < 1.0  # each finds itself in both
+
+
+def test_questions_about_records_that_did_not_move_are_counted_apart(open_job: Open) -> None:
+    # Given a question about records that nobody has, and one in place of a record that the source does not hold
+    nowhere = {"question": "what is a crankset?", "relevant": ["crank-1", "crank-2"]}
+    gone = {"question": "how long does a loaf bake?", "like": "loaf-7"}
+    one = open_job(*ASKED, nowhere, gone)
+    one.until(JobState.VERIFIED)
+    found = verdict(one)
+    # Then neither is a hit or a miss, the verdict says so, and so does the report's sum
+    assert found["reason"].endswith("; left out: 2 without an answer to compare")
+    assert (found["queries"]["asked"], found["queries"]["pointless"], found["queries"]["refused"]) == (5, 2, 0)
+    assert found["queries"]["new_recall_mean"] == 1.0
+    with one.table.database.begin() as connection:
+        summed = check_results.asked(connection, one.table.job_id)
+    assert summed is not None and (summed.asked, summed.pointless, summed.refused) == (5, 2, 0)
+
+
+def test_a_sampled_record_that_left_the_source_is_no_miss_of_the_new_model(open_job: Open) -> None:
+    # Given a sample whose records leave the source before they are asked
+    one = open_job(verify="content+query", query_sample=12)
+    one.until(JobState.COPIED)
+    source = one.process.index("memory", one.table.job.source)
+    source.delete("s", ["sleep-0"])
+    one.work_until(lambda: one.table.targets["s"].verdict is not None)
+    queries = verdict(one)["queries"]
+    assert (queries["asked"], queries["compared"], queries["pointless"]) == (12, 11, 1)
 
 
 def test_without_questions_the_verdict_says_that_quality_is_not_judged(open_job: Open) -> None:
