@@ -170,7 +170,7 @@ def missing_processes(reading: Reading) -> tuple[str, ...]:
         return ()
     if not reading.led:
         return ("vecfleet dispatcher",)
-    return ("vecfleet worker",) if nobody_works(reading) else ()
+    return ("vecfleet worker", "vecfleet doctor") if nobody_works(reading) else ()
 
 
 # A running worker takes a wake-up in milliseconds, or holds other leases.

@@ -195,8 +195,8 @@ def test_wake_ups_that_nobody_takes_are_told_with_what_may_be_the_cause() -> Non
     why = "none runs, or `vecfleet doctor` names a queue or a rate limit that is in the way"
     assert seen.waits == (f"no worker takes the 12 batches that are due: {why}",)
     assert progress(replace(waiting, unanswered=1)).waits == (f"no worker takes the batch that is due: {why}",)
-    # Then the command that most often helps comes next
-    assert seen.next_steps == ("vecfleet worker", WATCH)
+    # Then the command that most often helps comes next, and then the one that knows: a worker may run all the same
+    assert seen.next_steps == ("vecfleet worker", "vecfleet doctor", WATCH)
     # But not where they are fresh, or a worker holds others
     assert progress(replace(waiting, unanswered_since=NOW - timedelta(seconds=1))).waits == ()
     assert progress(replace(waiting, leased=1)).waits == ()
