@@ -150,8 +150,8 @@ def test_the_newest_revision_goes_down_and_up_again(connect: sa.Engine, empty_da
     with connect.begin() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "-1")
-    with connect.connect() as connection:
-        assert schema.differences(connection) != []
+    with connect.connect() as connection, pytest.raises(Unreachable, match="needs"):
+        schema.require_current(connection)
     # And who upgrades is told that what runs is of the older version
     assert schema.upgrade(empty_database_url)
     with connect.connect() as connection:
@@ -238,3 +238,58 @@ def test_a_job_that_an_older_version_gave_up_before_it_deleted_anything_gets_no_
         assert list(led.scalars()) == jobs[1:3]
         moved = connection.execute(sa.select(t.job.c.id).where(t.job.c.cut_over_percent > 0).order_by(t.job.c.id))
         assert list(moved.scalars()) == jobs[1:3]
+
+
+FORMER_KIND = """
+ALTER TABLE index_act DROP CONSTRAINT ck_index_act_kind;
+ALTER TABLE index_act ADD CONSTRAINT ck_index_act_ck_index_act_kind
+    CHECK (kind IN ('wipe', 'conversion', 'import'))
+"""
+
+
+def test_a_job_table_that_ran_a_former_revision_0038_ends_as_any_other(
+    connect: sa.Engine, empty_database_url: str
+) -> None:
+    # Given a job table as the former revision made it
+    schema.upgrade(empty_database_url)
+    with connect.connect() as connection:
+        wanted = checks_of(connection)
+    table = JobTable(Database(empty_database_url))
+    with table.by_hand() as connection:
+        # And two jobs given up with readers on the new side: of the first it took back the clean-up and no more; the
+        # second is of a later version, which gives up within a clean-up and leaves the readers where they are
+        jobs = [table.insert(connection, plan_of(planned(name, f"t-{name}"))) for name in "ab"]
+        connection.execute(sa.update(t.job).values(state="cancelled", cut_over_percent=100))
+        later = sa.update(t.job).where(t.job.c.id == jobs[1])
+        connection.execute(later.values(cleaning_at=sa.func.clock_timestamp()))
+        places = {"creator": "ana", "old_index": "i", "old_namespaces": ["s"], "new_index": "i", "side": "new"}
+        connection.execute(sa.insert(t.route), [{"job_id": id, "new_namespace": f"t-{id}", **places} for id in jobs])
+        for statement in FORMER_KIND.split(";"):
+            connection.execute(sa.text(statement))
+        connection.execute(sa.text("ALTER TABLE index_act DROP COLUMN told, DROP COLUMN given_up_at"))
+        connection.execute(sa.text("ALTER TABLE erasure DROP COLUMN certified_at"))
+        certificate = {"ended": "2026-11-24T10:00:00+00:00"}
+        connection.execute(
+            sa.text("INSERT INTO erasure (subject, who, certificate) VALUES ('x', 'ana', :it)").bindparams(
+                sa.bindparam("it", certificate, JSONB)
+            )
+        )
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0038'"))
+    table.database.dispose()
+
+    # When it is upgraded, once and again
+    for _ in range(2):
+        schema.upgrade(empty_database_url)
+
+    # Then it has the same tables and conditions
+    with connect.connect() as connection:
+        assert schema.differences(connection) == []
+        assert checks_of(connection) == wanted
+        # And the readers of the first are where it took them to be, those of the second stay
+        led = connection.execute(sa.select(t.route.c.job_id).where(t.route.c.side == "new"))
+        assert list(led.scalars()) == jobs[1:]
+        moved = connection.execute(sa.select(t.job.c.id).where(t.job.c.cut_over_percent > 0))
+        assert list(moved.scalars()) == jobs[1:]
+        # And a certificate of before was given when it says that it was
+        given = connection.execute(sa.select(t.erasure.c.certified_at)).scalar_one()
+        assert given.isoformat() == "2026-11-24T10:00:00+00:00"
