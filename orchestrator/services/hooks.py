@@ -157,5 +157,5 @@ def _wait(database: Database, question: LeaveMissing, call_id: int) -> None:
 
 
 def _refused(call: hooks.Call) -> LeaveMissing:
-    step = f"once it may go on: `{verb(call.job_id, call.hook, call.percent)}` asks the hook again"
+    step = verb(call.job_id, call.hook, call.percent)  # which asks the hook again
     return LeaveMissing(held(call.hook, call.percent, call.words or ""), call.job_id, step, "hook-refused")
