@@ -8,7 +8,8 @@ are quiet. Printed are:
 
 - passes until quiet, and the seconds from the last write until verified, 0 if the application still wrote;
 - the lag: how long after its write a change stood in its target, of a change every half second (`delta`);
-- requests of the fleet for each changed record, listings included, from the end of the copy on.
+- requests of the fleet for each changed record, listings included, from the end of the copy on;
+- requests of one more pass over namespaces to which nobody writes, for each of them (`delta`), and of its proof.
 """
 
 import random
@@ -23,12 +24,11 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-import httpx
-
 from benchmarks.data import Load, fill, records
 from benchmarks.figures import Figure
 from benchmarks.fleet import WHO, Running, copied, drop, end, reached, running
 from benchmarks.loops import client_of
+from benchmarks.reach import REACHES
 from benchmarks.runner import alone
 from migrations.creators import Grouping
 from migrations.plan import Policies
@@ -44,6 +44,7 @@ from vecfleet.stores.base import Index
 LOAD, QUICK_LOAD = Load("catch-up", 1_536, 30_000), Load("catch-up", 1_536, 10_000)
 PARTS, QUICK_PARTS = (0.01, 0.05, 0.20), (0.05,)
 WRITERS: tuple[Literal["delta", "dual"], ...] = ("delta", "dual")
+UNWRITTEN, QUICK_UNWRITTEN = 1_200, 100  # namespaces
 WRITES_S, QUICK_WRITES_S = 30.0, 15.0  # at most
 _TURN_S, _LOOK_S, _PASSES = 0.1, 0.5, 1_000
 _PATIENCE_S = 60.0
@@ -148,6 +149,26 @@ def measure(quick: bool) -> Iterator[Figure]:
                 yield from caught_up(fleet, load, writers, part, part * rate, writes_s)
                 drop(fleet, load.index, sources, WHO)
         client_of(fleet).indexes.delete(load.index)
+        yield from unwritten(fleet, QUICK_UNWRITTEN if quick else UNWRITTEN)
+
+
+def unwritten(fleet: Running, namespaces: int) -> Iterator[Figure]:
+    """A pass over sources that stayed as they were proven; what follows it looks at their copies."""
+    load = Load("unwritten", 8, 10 * namespaces, spread=namespaces)
+    fill(fleet.settings, load)
+    job = _applied(fleet, load, "delta")
+    reached(fleet.fleet, job, JobState.VERIFIED)
+    since, passes = fleet.last_call(), _passes(fleet, job)
+    acts.another_pass(fleet.fleet.database, job, WHO)
+    reached(fleet.fleet, job, JobState.VERIFIED)
+    taken = _passes(fleet, job) - passes
+    of_sources = [call["namespace"] in load.namespaces for call in fleet.calls(since, index=load.index)]
+    end(fleet.fleet, job)
+    about = f"delta, {namespaces:,} namespaces unwritten"
+    reach = REACHES["requests of an unwritten namespace"]
+    yield Figure(f"{about}: requests of a pass", sum(of_sources) / taken / namespaces, "a namespace", reach)
+    rest = (len(of_sources) - sum(of_sources)) / namespaces
+    yield Figure(f"{about}: requests of the proof that follows", rest, "a namespace")
 
 
 def caught_up(
@@ -157,15 +178,14 @@ def caught_up(
     writer = Writer(store.open(store.describe(load.index)), load, per_second, both_sides=writers == "dual")
     job = _applied(fleet, load, writers)
     _until_made(fleet, load)
-    before, changed = _requests(fleet) - writer.requests, writer.changed
+    before, changed = fleet.last_call() - writer.requests, writer.changed
     with writer.at_work():
         verified = _is_verified_within(fleet, job, writes_s)
     began = time.monotonic()
     reached(fleet.fleet, job, JobState.VERIFIED)
     seconds = 0.0 if verified else time.monotonic() - began
-    with fleet.fleet.database.once() as connection:
-        passes = jobs.get(connection, job).passes
-    asked = _requests(fleet) - writer.requests - before
+    passes = _passes(fleet, job)
+    asked = fleet.last_call() - writer.requests - before
     end(fleet.fleet, job)
     about = f"{writers}, writers at {part:.0%}"
     yield Figure(f"{about}: passes until quiet", passes, "passes")
@@ -208,10 +228,9 @@ def _until_made(fleet: Running, load: Load) -> None:
             time.sleep(_TURN_S)
 
 
-def _requests(fleet: Running) -> int:
-    """Return how many requests the emulator has answered so far."""
-    url = f"{fleet.settings.pinecone_controller_host}/_emulator/calls"
-    return int(httpx.get(url, params={"counts": "1"}, timeout=60).raise_for_status().json()["last_seq"])
+def _passes(fleet: Running, job: int) -> int:
+    with fleet.fleet.database.once() as connection:
+        return jobs.get(connection, job).passes
 
 
 if __name__ == "__main__":

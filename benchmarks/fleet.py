@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import sqlalchemy as sa
 
 from migrations.creators import Grouping
-from migrations.plan import Level, Policies
+from migrations.plan import Policies
 from migrations.recipes import Common, CreatorsOptions, plan_creators
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.states import JobState
@@ -40,19 +41,40 @@ class Running:
     fleet: Fleet
     state_dir: Path
     environment: Mapping[str, str]
-    owner_url: str = ""  # of the job table, where a benchmark vacuums it: the fleet's own role may not
+    administrator_url: str = ""  # of the job table, for what the fleet's own role may not
 
     @property
     def settings(self) -> Settings:
         return self.fleet.settings
 
-    def cpu_seconds(self, role: str) -> float:
-        """User and system time so far of every process of this role (`worker`, `emulator`, …) and its children."""
+    def processes(self, role: str) -> list[psutil.Process]:
+        """Every process of this role (`worker`, `emulator`, …) and its children."""
         record = StackRecord.read(self.state_dir)
         assert record is not None, "a stack that runs is on record"
         every = [psutil.Process(one.pid) for one in record.processes if one.name.startswith(role)]
-        every += [child for one in every for child in one.children(recursive=True)]
-        return sum(sum(one.cpu_times()[:4]) for one in every)  # with that of children that ended, as Postgres has them
+        return every + [child for one in every for child in one.children(recursive=True)]
+
+    def cpu_seconds(self, role: str) -> float:
+        """User and system time so far of every process of this role."""
+        # With that of children that ended, as Postgres has them.
+        return sum(sum(one.cpu_times()[:4]) for one in self.processes(role))
+
+    def last_call(self) -> int:
+        """Return the number of the newest request that the emulator answered; they are counted from 1."""
+        return int(self._called({"counts": "1"})["last_seq"])
+
+    def calls(self, since: int, **where: str) -> list[dict[str, Any]]:
+        """Return the requests after that one: those of one `operation`, about one `index`, where these are given."""
+        answer = self._called({"since": str(since), **where})
+        if answer["dropped"] > since:
+            raise RuntimeError("the emulator has forgotten some of these calls: they are too many to be counted")
+        found: list[dict[str, Any]] = answer["calls"]
+        return found
+
+    def _called(self, asked: Mapping[str, str]) -> dict[str, Any]:
+        url = f"{self.settings.pinecone_controller_host}/_emulator/calls"
+        answer: dict[str, Any] = httpx.get(url, params=dict(asked), timeout=60).raise_for_status().json()
+        return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +107,19 @@ class JobTimes:
 
 
 @contextmanager
-def running(state_dir: Path, reads_lag_s: float = 0.0) -> Iterator[Running]:
-    """Private Postgres and Redis, the emulator, a dispatcher and two workers; all gone afterwards."""
+def running(state_dir: Path, reads_lag_s: float = 0.0, load: str | None = None) -> Iterator[Running]:
+    """Private Postgres and Redis, the emulator, a dispatcher and two workers; all gone afterwards.
+
+    `load`: the emulator's first content.
+    """
     settings = Settings.model_validate(_NOTHING_SET)
-    parts = {"workers": WORKERS, "dispatcher": True, "emulator": True, "durable": False}
+    parts = {"workers": WORKERS, "dispatcher": True, "emulator": True, "load": load, "durable": False}
     stack = Stack(state_dir, **parts, reads_lag_s=reads_lag_s, settings=settings)  # type: ignore[arg-type]
     with endings_interrupt(), stack:
         ours = {name.lower(): value for name, value in stack.environment.items()}
         environment = {**os.environ, **stack.environment}
         assert stack.postgres is not None
-        owner_url = stack.postgres.owner_url
-        yield Running(Fleet(Settings.model_validate(_NOTHING_SET | ours)), state_dir, environment, owner_url)
+        yield Running(Fleet(Settings.model_validate(_NOTHING_SET | ours)), state_dir, environment, stack.postgres.url)
 
 
 def copied(running: Running, index: str, sources: Sequence[str], creator: str) -> Copied:
@@ -111,11 +135,11 @@ def copied(running: Running, index: str, sources: Sequence[str], creator: str) -
     return Copied(records, seconds, used)
 
 
-def migrate(running: Running, index: str, sources: Sequence[str], creator: str) -> JobTimes:
+def migrate(running: Running, index: str, sources: Sequence[str], creator: str, **more: Any) -> JobTimes:
     """Plan, apply, wait until verified, verify once more. Raises where the job ends otherwise."""
     fleet = running.fleet
     cpu, emulator_cpu, began = running.cpu_seconds("worker"), running.cpu_seconds("emulator"), time.monotonic()
-    job = applied(running, index, sources, creator)
+    job = applied(running, index, sources, creator, **more)
     records, seconds = verified_in(fleet, job)
     verified_s = time.monotonic() - began
     cpu_s = running.cpu_seconds("worker") - cpu
@@ -129,11 +153,9 @@ def migrate(running: Running, index: str, sources: Sequence[str], creator: str) 
     return JobTimes(Copied(records, seconds, cpu_s), verified_s, verify_s, verify_cpu_s, emulator_cpu_s)
 
 
-def applied(
-    running: Running, index: str, sources: Sequence[str] = (), creator: str = WHO, verify: Level = "content"
-) -> int:
-    """A job that regroups these namespaces of an index, or all of them; nobody else uses it."""
-    policies = Policies(exclusive=True, cut_over="none", soak_seconds=0, verify=verify)
+def applied(running: Running, index: str, sources: Sequence[str] = (), creator: str = WHO, **more: Any) -> int:
+    """A job that regroups these namespaces of an index, or all of them; nobody else uses it. `more`: policies."""
+    policies = Policies(**{"exclusive": True, "cut_over": "none", "soak_seconds": 0, **more})
     common = Common(policies=policies, only=tuple(sources))
     options = CreatorsOptions(index=index, grouping=Grouping(creator=creator), common=common)
     plan = plan_creators(running.fleet.store, options, now=datetime.now(UTC))

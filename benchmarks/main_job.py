@@ -1,7 +1,9 @@
 """The main job, from `apply` to its proof, and a second proof alone.
 
 Each round regroups every namespace by a real job (plan → apply → copied → verified), then verifies it once more. The
-emulator then says, with code of its own, whether the copies are byte-equal.
+emulator then says, with code of its own, whether the copies are byte-equal. One more job goes on to its clean-up, which
+reads both sides again: its fetches are counted. A small job is that of the seeds' 805 records, on a stack that is just
+up.
 
 The whole form does it twice: as fast as the emulator answers, where the processors of this one machine are the limit
 and share the work of the service too; and with every answer a little late, as a service far away would be.
@@ -13,10 +15,13 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.data import Load, fill, require_byte_equal
 from benchmarks.figures import Figure
-from benchmarks.fleet import WHO, JobTimes, Running, drop, late, migrate, running
+from benchmarks.fleet import WHO, JobTimes, Running, applied, drop, late, migrate, reached, running
 from benchmarks.loops import client_of
 from benchmarks.reach import REACHES
 from benchmarks.runner import alone
+from emulator import seeds
+from orchestrator.core.states import JobState
+from orchestrator.services import acts
 
 JUDGED = 3_072  # the dimension that the reaches were set for
 WHOLE, QUICK = ((1_536, 20_000), (JUDGED, 20_000)), ((JUDGED, 15_000),)
@@ -25,6 +30,8 @@ DELAYS_MS, QUICK_DELAYS_MS = (0, 30), (0,)
 
 
 def measure(quick: bool) -> Iterator[Figure]:
+    rounds = QUICK_ROUNDS if quick else ROUNDS
+    yield small(rounds)
     with TemporaryDirectory(prefix="vecfleet-bench-") as folder, running(Path(folder) / "state") as fleet:
         for dimension, records in QUICK if quick else WHOLE:
             load = Load(f"main-{dimension}", dimension, records)
@@ -32,9 +39,43 @@ def measure(quick: bool) -> Iterator[Figure]:
             _round(fleet, load)  # connections, and the pace, which begins at half
             for delay_ms in QUICK_DELAYS_MS if quick else DELAYS_MS:
                 with late(fleet, load.index, delay_ms):
-                    rounds = [_round(fleet, load) for _ in range(QUICK_ROUNDS if quick else ROUNDS)]
-                yield from _figures(rounds, dimension, delay_ms)
+                    times = [_round(fleet, load) for _ in range(rounds)]
+                yield from _figures(times, dimension, delay_ms)
+            yield from fetches(fleet, load)
             client_of(fleet).indexes.delete(load.index)
+
+
+def small(rounds: int) -> Figure:
+    """The seeds' records, planned, copied and verified by jobs one after the other; the first is the slowest."""
+    with (
+        TemporaryDirectory(prefix="vecfleet-bench-") as folder,
+        running(Path(folder) / "state", load="seeds") as fleet,
+    ):
+        index = fleet.fleet.store.open(fleet.fleet.store.describe(seeds.INDEX))
+        sources = [found.name for found in index.namespaces()]
+        # Some of the records hold a key that the job sets.
+        found = [
+            migrate(fleet, seeds.INDEX, sources, f"{WHO}-{number}", conflicts="overwrite") for number in range(rounds)
+        ]
+    name = f"{found[0].copied.records:,} records of the seeds, from plan to verified"
+    return Figure.of(name, "s", [one.verified_s for one in found], REACHES["a small job"])
+
+
+def fetches(fleet: Running, load: Load) -> Iterator[Figure]:
+    """Fetch requests of a job, until it is verified and until its sources are deleted."""
+    thousands, since = load.records / 1_000, fleet.last_call()
+    job = applied(fleet, load.index, list(load.namespaces))
+    reached(fleet.fleet, job, JobState.VERIFIED)
+    verified = len(fleet.calls(since, operation="fetch", index=load.index))
+    acts.clean_up(fleet.fleet.database, job, WHO, by_ids=False)
+    reached(fleet.fleet, job, JobState.CLEANED)
+    cleaned = len(fleet.calls(since, operation="fetch", index=load.index))
+    about = f"{load.dimension:,}-d"
+    reach = REACHES["fetches"] if load.dimension == JUDGED else None
+    yield Figure(f"fetches, copied and verified, {about}", verified / thousands, "a 1,000 records")
+    yield Figure(
+        f"fetches, copied, verified and both sides rechecked, {about}", cleaned / thousands, "a 1,000 records", reach
+    )
 
 
 def _round(fleet: Running, load: Load) -> JobTimes:

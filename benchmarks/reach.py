@@ -27,6 +27,10 @@ REACHES: dict[str, Reach] = {
     "fleet / bare loop": Reach(0.90, at_least=True),
     "fleet / seed 000's loop": Reach(8.0, at_least=True),
     "fleet / fastest tool that only reads": Reach(2.0, at_least=True),  # 200,000 records of 1,536 dimensions
+    "fetches": Reach(5.0),  # of 1,000 records of 3,072 dimensions: copied, verified, and read again on both sides
+    "a small job": Reach(2.0),  # s, of the seeds' 805 records
+    "requests of an unwritten namespace": Reach(1.0),  # of a pass
+    "statements": Reach(25.0),  # a namespace
     "verify / copy, CPU": Reach(1.0),
     "verify / copy, wall": Reach(1.0),
     "allowance used": Reach(0.95, at_least=True),

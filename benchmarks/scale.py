@@ -20,9 +20,10 @@ import sqlalchemy as sa
 
 from benchmarks.data import create
 from benchmarks.figures import Figure
-from benchmarks.fleet import WHO, Running, copied_in, reached, running
+from benchmarks.fleet import WHO, Running, applied, copied_in, reached, running
 from benchmarks.reach import REACHES
 from benchmarks.runner import parser, report
+from benchmarks.statements import counted
 from migrations.creators import Grouping
 from migrations.plan import Plan, Policies
 from migrations.recipes import Common, CreatorsOptions, plan_creators
@@ -38,6 +39,7 @@ DIMENSION = 8
 RECORDS = 100  # in each namespace
 WHOLE, QUICK = (100, 1_200, 12_000), (100, 1_200)
 LOOKS = 3
+MOST_LOGGED = 1_200  # namespaces of the job whose statements are counted
 REPOSITORY = Path(__file__).resolve().parents[1]
 _WHOLE_COST = "plan, copy and verify"
 ROLES = ("worker", "dispatcher", "postgres", "redis", "emulator")
@@ -56,8 +58,21 @@ def measured(sizes: Sequence[int], records: int) -> Iterator[Figure]:
                 yield Figure.of(f"{name}, {namespaces:,} namespaces", unit, samples, reach)
                 if name == _WHOLE_COST:
                     (costs[namespaces],) = samples
+        yield from statements(fleet, min(MOST_LOGGED, max(sizes)), records)
     few, many = min(costs), max(costs)
     yield Figure(f"{_WHOLE_COST}, {many:,} namespaces / {few:,}", costs[many] / costs[few], "×")
+
+
+def statements(fleet: Running, namespaces: int, records: int) -> Iterator[Figure]:
+    """Of one more job, because it takes longer while Postgres logs each of them."""
+    index = "statements"
+    fill(fleet, index, [f"source-{number:05}" for number in range(namespaces)], records)
+    by_role = counted(fleet, lambda: reached(fleet.fleet, applied(fleet, index), JobState.VERIFIED))
+    every = {**by_role, "workers and dispatcher": sum(by_role.values())}
+    for role, number in every.items():
+        reach = REACHES["statements"] if role not in by_role else None
+        name = f"statements of {role}, plan to verified, {namespaces:,} namespaces"
+        yield Figure(name, number / namespaces, "a namespace", reach)
 
 
 Said = tuple[str, str, list[float]]
@@ -164,7 +179,7 @@ def typed(fleet: Running, job: int) -> Iterator[float]:
 
 def bytes_of(fleet: Running) -> float:
     """Return the room that the job table takes once the room of what was deleted in it is given back."""
-    owner = sa.create_engine(fleet.owner_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    owner = sa.create_engine(fleet.administrator_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with owner.connect() as connection:
         connection.execute(sa.text("VACUUM FULL"))
         sizes = "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c WHERE relkind = 'r' AND relnamespace = "
