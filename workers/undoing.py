@@ -41,21 +41,22 @@ def compare_batch(work: Work) -> dict[str, Any]:
 def undo_batch(work: Work) -> dict[str, Any]:
     """Delete from the targets the records that are still as we wrote them."""
     standing = _compare(work)
-    asked: set[int] = set() if work.lease.answered_at is None else set((work.lease.found or {}).get("asked", ()))
+    answered: set[int] = set() if work.lease.answered_at is None else set((work.lease.found or {}).get("answered", ()))
     for target_id, ours in standing.ours.items():
-        if target_id in asked:
+        if target_id in answered:
             continue
 
         def before(target_id: int = target_id) -> None:
-            asked.add(target_id)
             with work.database.begin() as connection:
                 within_s = work.lands_within_s(work.job.target_lag_s)
                 cleanup.intend(connection, work.lease, within_s, [target_id])
-                batches.note_found(connection, work.lease, {"asked": sorted(asked)})
             work.wrote.add(target_id)
 
         for changed in work.target.delete(standing.namespaces[target_id], ours, before):
             del ours[changed]
+        answered.add(target_id)
+        with work.database.begin() as connection:
+            batches.note_found(connection, work.lease, {"answered": sorted(answered)})
     left = 0
     for target_id, ours in standing.ours.items():
         left += len(work.target.fetch(standing.namespaces[target_id], list(ours)))

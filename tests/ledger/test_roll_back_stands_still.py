@@ -164,7 +164,7 @@ def test_an_undo_that_was_answered_looks_and_removes_again_after_a_late_write(da
     (undo,) = table.take()
     with table.begin() as connection:
         cleanup.intend(connection, undo, 0, [target_of(table).id])
-        batches.note_found(connection, undo, {"asked": [target_of(table).id]})
+        batches.note_found(connection, undo, {"answered": [target_of(table).id]})
         waiting = {"after_seconds": 9.0, "error_class": "Waiting", "error_text": "removed records are still answered"}
         usage = {"usage": Usage(), "busy_ms": 1, "spend_attempt": False}
         batches.requeue(connection, undo, **waiting, **usage, deletion=batches.Deletion.ANSWERED)

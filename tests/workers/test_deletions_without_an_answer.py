@@ -20,7 +20,7 @@ from vecfleet.errors import RateLimited, TimedOut, Unavailable, Unreachable
 from vecfleet.records import Record
 from vecfleet.stores.base import IdPage, Usage
 from workers.lane import Lane
-from workers.leases import Held
+from workers.leases import Held, Leaving
 
 NEW = Record("r03", twenty_three()[3].values, metadata={"text": "written after the deletion took effect"})
 DEADLINE_S = 1.0
@@ -209,6 +209,42 @@ def test_a_roll_back_goes_on_at_the_target_that_it_had_not_come_to(
 
         # Then both are removed, each asked for once
         assert one.table.job.state is JobState.ROLLED_BACK
+        removed = [name for name, ids in answers.asked if ids]
+        assert sorted(removed) == ["creator_zoe_twin_t0", "creator_zoe_twin_t1"]
+
+
+def test_a_roll_back_goes_on_at_the_target_whose_removal_was_intended_and_not_sent(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a batch of two tenants, and a worker told to stop between the intent of the second removal and its call
+    records = [
+        record.with_metadata({"creator_id": "zoe", "twin_id": f"t{place % 2}"})
+        for place, record in enumerate(twenty_three()[:10])
+    ]
+    with open_one(database_url, redis_url, {"s": records}, planned("s", None, 10)) as one:
+        one.until(JobState.VERIFIED)
+        intend, require, intents = cleanup.intend, Held.require, list[int]()
+
+        def intended(connection: sa.Connection, lease: Lease, *told: Any) -> None:
+            intend(connection, lease, *told)
+            intents.append(lease.id)
+
+        def stops(held: Held, seconds: float) -> None:
+            if len(intents) == 2:
+                intents.append(0)
+                raise Leaving
+            require(held, seconds)
+
+        monkeypatch.setattr(cleanup, "intend", intended)
+        monkeypatch.setattr(Held, "require", stops)
+        answers = Answers(one, monkeypatch)
+
+        # When the job is rolled back
+        acts.roll_back(one.table.database, one.table.job_id, "ana", None)
+        one.until(JobState.ROLLED_BACK, JobState.NEEDS_ATTENTION)
+
+        # Then both are removed, each asked for once
+        assert one.table.job.state is JobState.ROLLED_BACK, one.table.rows(BatchKind.UNDO)[0].error_text
         removed = [name for name, ids in answers.asked if ids]
         assert sorted(removed) == ["creator_zoe_twin_t0", "creator_zoe_twin_t1"]
 
