@@ -100,6 +100,11 @@ class Case:
     names: dict[str, str] = field(default_factory=dict)  # key → its name in the documents
 
     @property
+    def is_capped(self) -> bool:
+        """Say whether what the model may cost has a cap, of less than the texts cost."""
+        return self.embeds and self.seed % 2 == 0
+
+    @property
     def index(self) -> str:
         return f"chaos-{self.seed}"
 

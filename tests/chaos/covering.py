@@ -15,7 +15,7 @@ def traits(seed: int) -> set[Trait]:
     schedule = make_schedule(case)
     met: set[Trait] = {("fault", event.what) for event in schedule.events}
     met |= {("policy", (name, str(choice))) for name, choice in case.policies.items()}
-    kinds = ("kind", "grouping", "form", "embeds", "splits", "is_renamed")
+    kinds = ("kind", "grouping", "form", "embeds", "is_capped", "splits", "is_renamed")
     met |= {("case", (name, getattr(case, name))) for name in kinds}
     has = ("foreign", "early", "writes", "late", "erased", "map", "searches", "names")
     met |= {("case has", (name, bool(getattr(case, name)))) for name in has}

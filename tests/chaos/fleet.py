@@ -64,14 +64,14 @@ class ChaosFleet:
         port = free_port(*random.sample(EMULATOR_PORTS, 20))
         self.emulator = Emulator(self.folder, "--data", str(self.folder / "emulator"), port=port)
         ending.callback(self.emulator.stop)
-        model = ending.enter_context(serving_model())
+        self.model = ending.enter_context(serving_model())
         schema.upgrade(self.postgres.owner_url, self.postgres.client_url)
         own = {
             "DATABASE_URL": self.postgres.client_url,
             "REDIS_URL": self.redis.url,
             "PINECONE_API_KEY": "any",
             "PINECONE_CONTROLLER_HOST": self.emulator.address,
-            "OPENAI_BASE_URL": model.url,
+            "OPENAI_BASE_URL": self.model.url,
             "OPENAI_API_KEY": KEY,
             "VECFLEET_ROOT": str(self.folder),
             "VECFLEET_HOME": str(self.folder / "home"),

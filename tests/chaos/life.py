@@ -15,6 +15,7 @@ from migrations.reversing import plan_reverse
 from orchestrator.ledger import jobs, moves
 from orchestrator.services import acts, apply
 from tests.chaos import books, laws
+from tests.chaos.billing import broken_bill
 from tests.chaos.case import Case
 from tests.chaos.fleet import LEASE_S, ChaosFleet
 from tests.chaos.indexes import make_indexes
@@ -325,9 +326,7 @@ class Life:
 
     def _in_flight(self) -> bool:
         with suppress(Exception):
-            return bool(
-                self.fleet.sql("SELECT 1 FROM batch WHERE job_id = %s AND state = 'leased' LIMIT 1", self.job_id)
-            )
+            return bool(self.fleet.sql("SELECT FROM batch WHERE job_id = %s AND state = 'leased'", self.job_id))
         return True
 
     def _judge(self) -> None:
@@ -355,6 +354,7 @@ class Life:
             set_back=self.strikes.times_set_back > 0,
         )
         self.wrong += laws.broken(evidence) + books.broken_books(self.fleet.sql, self.job_id) + self.fleet.crashed()
+        self.wrong += broken_bill(self.fleet.sql, self.fleet.model, self.job_id, set_back=evidence.set_back)
         if self.last_state in laws.PROVEN and not evidence.excused and not evidence.left_out:
             counts = {name: len(evidence.truth.get(name, {})) for name in self.case.sources}
             self.wrong += books.miscounted(self.fleet.sql, self.job_id, counts)

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from tests.embedding_service import EmbeddingService, serving
+from tests.embedding_service import EmbeddingService, Fault, serving
 
 MODEL = "openai/chaos"
+PROBE = "vecfleet"  # the text that a plan asks for
+# A model that does the work and says nothing, one that is down, and one that asks to wait.
+AILMENTS = (None, Fault(drops=True, bills=True), None, Fault(503), Fault(429, {"retry-after": "0.1"}))
 _DIMENSION = 24  # its own: as large as any index of a life
 
 

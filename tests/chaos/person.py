@@ -23,6 +23,7 @@ LOOKS_EVERY_S = 0.6
 _ASKS = ("paused", "needs_attention")
 _ALL = 10**9  # records: so many may stay behind
 _MEANT = re.compile(r"`vecfleet set \d+ missing (\d+)`")
+_COSTS = re.compile(r"`vecfleet set \d+ budget ([\d.]+)`")
 
 
 class Broken(AssertionError):
@@ -105,7 +106,13 @@ class Person:
                 self.note(f"told: {error}")
 
     def _say_what_is_meant(self, reason: str) -> None:
-        """Allow what an application or an erasure took away to be gone; what lags is back when it is resumed."""
+        """Allow what an application or an erasure took away to be gone; what lags is back when it is resumed.
+
+        Allow what the model costs.
+        """
+        if (more := _COSTS.search(reason)) is not None:
+            self.strikes.hit["a cap on the cost"] += 1
+            acts.set_lever(self.fleet.parts.database, self.job_id, WHO, "budget", float(more[1]))
         asked = _MEANT.search(reason)
         if asked is None or self._tried[reason] == 1 or self.schedule.cannot_be_repaired:
             return

@@ -12,10 +12,12 @@ from migrations.ownership import look_up
 from migrations.plan import Plan, Policies
 from migrations.recipes import Common, CreatorsOptions, plan_creators
 from migrations.renaming import Pair
+from tests.chaos.billing import A_DOLLAR_A_TOKEN
 from tests.chaos.case import DEFAULT, Case
 from tests.chaos.fleet import ChaosFleet
-from tests.chaos.model import MODEL
+from tests.chaos.model import AILMENTS, MODEL
 from tests.chaos.schedule import Schedule
+from tests.embedding_service import tokens_of
 from vecfleet.embedders.opening import look_up as look_up_model
 
 # A life's texts may be 40 kB each, which counts as 10 million tokens in all. They are to take seconds.
@@ -26,9 +28,7 @@ def make_plan(case: Case, schedule: Schedule, fleet: ChaosFleet) -> Plan:
     """Made anew each time it is asked for: it says what the index holds then."""
     policies = {**case.policies, "metadata_map": case.map}
     if case.embeds:
-        card = look_up_model(MODEL, fleet.parts.settings, case.dimension)
-        quick = card.model_copy(update={"tokens_per_minute": _TOKENS_PER_MINUTE})
-        policies["embedding"] = Embedding(card=quick, text="{text}")
+        policies["embedding"] = _embedding(case, fleet)
     if schedule.ending == "cleaned by policy":
         policies |= {"cut_over": "auto" if case.seed % 2 else "none", "clean_up": "auto"}
     common = Common(policies=Policies.model_validate(policies))
@@ -62,6 +62,18 @@ def make_plan(case: Case, schedule: Schedule, fleet: ChaosFleet) -> Plan:
         return plan_documents(fleet.parts.store, documents, now=datetime.now(UTC))
     creators = CreatorsOptions(index=case.index, grouping=grouping, common=common)
     return plan_creators(fleet.parts.store, creators, now=datetime.now(UTC))
+
+
+def _embedding(case: Case, fleet: ChaosFleet) -> Embedding:
+    """Return what is embedded, by a model whose bill begins now and which is ill for a while."""
+    fleet.model.faults.clear()
+    card = look_up_model(MODEL, fleet.parts.settings, case.dimension)
+    changes = {"tokens_per_minute": _TOKENS_PER_MINUTE, "dollars_per_million_tokens": A_DOLLAR_A_TOKEN}
+    texts = {str(record.metadata.get("text", "")) for rows in case.sources.values() for record in rows}
+    cap = max(1, sum(map(tokens_of, texts)) // 2) if case.is_capped else None
+    fleet.model.billed.clear()
+    fleet.model.fail(*AILMENTS)
+    return Embedding(card=card.model_copy(update=changes), text="{text}", dollars_cap=cap)
 
 
 def _pairs(case: Case) -> Iterator[Pair]:

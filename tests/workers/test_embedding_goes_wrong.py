@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts
 from orchestrator.services.erase import JobTableBooks, certificate_page
+from vecfleet.embedders.services import SERVICES
 from vecfleet.names import Tenant
 from vecfleet.records import Record
 from workers import calls
@@ -105,6 +107,28 @@ def test_a_worker_whose_settings_lead_to_another_service_pauses_the_job_and_send
     reason = one.table.job.reason or ""
     assert "OPENAI_BASE_URL leads to 127.0.0.1" in reason and "set OPENAI_BASE_URL as it was" in reason
     # And a restart with the right address lets the job go on
+    one.process.settings = settings
+    go_on(one)
+    assert_whole(one, service)
+
+
+def test_a_worker_that_was_started_without_the_key_sends_nothing_and_says_so_and_the_job_goes_on_with_it(
+    open_job: Open, service: EmbeddingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a plan with OpenAI itself, which stands here on loopback
+    monkeypatch.setitem(SERVICES, "openai", replace(SERVICES["openai"], url=service.url))
+    one = open_job()
+    settings = one.process.settings
+    # When a worker without OPENAI_API_KEY takes its batches
+    one.process.settings = settings.model_copy(update={"openai_api_key": None})
+    one.until(JobState.PAUSED, JobState.NEEDS_ATTENTION)
+    # Then the job waits for a person, says what is missing and where, and nothing was sent or written
+    assert one.table.job.state is JobState.PAUSED
+    reason = one.table.job.reason or ""
+    assert reason.startswith("worker process ") and "OPENAI_API_KEY is not set; set it" in reason
+    assert not service.requests and held(one) == {}
+    assert {row.attempts for row in one.table.rows()} == {0}
+    # And once the key is there, the job goes on and every text is billed once
     one.process.settings = settings
     go_on(one)
     assert_whole(one, service)
