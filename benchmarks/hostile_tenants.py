@@ -245,7 +245,7 @@ def _block(kind: str, calls: int, chance: random.Random, report: Report, home: P
     async def by_coroutines() -> None:
         asked = lambda _: AskedByCoroutines(index)  # noqa: E731
         async with DelphiPineconeClient(INDEX, settings=settings, rollout=_rollout(kind), serving=asked) as client:
-            client.in_threads._indexes[INDEX] = made
+            client.in_threads._indexes[INDEX, ()] = made
             client.in_threads.journal._looked = inf
             for _ in range(calls):
                 call = _call(hostile, chance)
@@ -256,7 +256,7 @@ def _block(kind: str, calls: int, chance: random.Random, report: Report, home: P
         asyncio.run(by_coroutines())
     else:
         client = PineconeDelphiClient(INDEX, settings=settings, rollout=_rollout(kind), serving=lambda _: Asked(index))
-        client._indexes[INDEX] = made
+        client._indexes[INDEX, ()] = made
         client.journal._looked = inf
         for _ in range(calls):
             call = _call(hostile, chance)

@@ -136,13 +136,6 @@ def _check_names(options: DocumentsOptions) -> None:
             f"texts: {few(taken)}",
             next_step="leave them out of `--name-key` and `--full-text`, and name the fields for vectors otherwise",
         )
-    if options.names and options.common.policies.writers == "dual":
-        raise BadPlan(
-            "an application that writes to both sides knows no names of the plan, so it would write its keys to the "
-            f"documents as they are: {few(options.names)}",
-            next_step="say `--writers delta` or freeze; or have the application name its keys as documents may, "
-            "and leave `--name-key` away",
-        )
 
 
 def _check_kinds(survey: Survey, options: DocumentsOptions) -> None:

@@ -28,7 +28,8 @@ _J, _R, _T, _M = t.job.c, t.route.c, t.target.c, t.move.c
 # wrote since the cut-over is on the new side alone.
 _WITHOUT_ROUTES = (JobState.ROLLING_BACK, JobState.ROLLED_BACK, JobState.CANCELLED, JobState.CANCELLING)
 _CARDS = ("old", "card")
-_Model = tuple[str | None, int | None]
+_Known = tuple[str | None, int | None, dict[str, str]]
+"""The model of a side with its dimension, and the names of metadata keys in its documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,18 +157,18 @@ def _published(connection: sa.Connection, jobs: Sequence[Any]) -> list[Route]:
     rows = [row for row in _routes(connection) if row.job_id in live and row.creator]
     dual = {job.id for job in jobs if job.plan["policies"].get("writers") == "dual" and job.state != JobState.FINISHED}
     planned = [row for row in _planned(connection, dual) if row.job_id in live]
-    models = {job.id: _models(job.plan) for job in jobs}
+    known = {job.id: _known(job.plan) for job in jobs}
     return [
-        _route(row, places.get((row.job_id, row.new_namespace), ()), cleaned, back, dual, models[row.job_id])
+        _route(row, places.get((row.job_id, row.new_namespace), ()), cleaned, back, dual, known[row.job_id])
         for row in sorted([*planned, *rows], key=lambda row: row.job_id)  # a job's own routes after its planned ones
     ]
 
 
-def _models(plan: dict[str, Any]) -> tuple[_Model, _Model]:
-    """Return the models of the old and of the new side, of a plan that embeds."""
+def _known(plan: dict[str, Any]) -> tuple[_Known, _Known]:
+    """Return what the plan says of the old and of the new side: models if it embeds, names if documents have others."""
     embedding = plan["policies"].get("embedding") or {}
     old, new = ((card["name"], card["dimension"]) if card else (None, None) for card in map(embedding.get, _CARDS))
-    return old, new
+    return (*old, plan["source"].get("names", {})), (*new, plan["target"].get("names", {}))
 
 
 def _frozen(connection: sa.Connection) -> tuple[Frozen, ...]:
@@ -285,13 +286,13 @@ def _route(
     cleaned: set[int],
     back: dict[tuple[str, str], list[_WayBack]],
     dual: set[int],
-    models: tuple[_Model, _Model],
+    known: tuple[_Known, _Known],
 ) -> Route:
     route = Route(
         creator=row.creator,
         twin=row.twin,
-        old=tuple(RoutePlace(source, row.old_index, shared, *models[0]) for source, shared in old),
-        new=RoutePlace(row.new_namespace, row.new_index, False, *models[1]),
+        old=tuple(RoutePlace(source, row.old_index, shared, *known[0]) for source, shared in old),
+        new=RoutePlace(row.new_namespace, row.new_index, False, *known[1]),
         side=row.side,
         cleaned=row.job_id in cleaned,
         dual=row.job_id in dual,

@@ -33,7 +33,7 @@ from vecfleet.tenancy.api.routes import Line, Turns, guarded, in_threads
 from vecfleet.tenancy.api.users import Failures, admitting, user_of
 from vecfleet.tenancy.fences import BEGINNING, ENDING, Ending
 from vecfleet.tenancy.providers import AGE, CLIENT
-from vecfleet.tenancy.routes import without_models, write_table
+from vecfleet.tenancy.routes import bare, write_table
 from vecfleet.tenancy.shadow_reads import read_evidence
 from vecfleet.tenancy.tokens import TokenFile, User
 
@@ -66,15 +66,15 @@ class JobTableRoutes:
     def tagged(self, *, freezes: bool = True, anew: bool = False) -> tuple[bytes, str, float]:
         """Return the table, its tag, and its age in seconds: at most 0.5 and the time of its reading.
 
-        `freezes` False leaves out what is frozen and the models of places: clients from before that refuse a table
-        with it. `anew` reads it now.
+        `freezes` False leaves out what is frozen and the models and names of places: clients from before that refuse a
+        table with it. `anew` reads it now.
         """
         with self._lock:
             if anew or clock.now() - self._read_at > _ROUTES_EVERY_S:
                 asked_at = clock.now()
                 with self._database.begin() as connection:
                     table = route_table.read(connection)
-                self._bodies = {True: write_table(table), False: write_table(without_models(replace(table, frozen=())))}
+                self._bodies = {True: write_table(table), False: write_table(bare(replace(table, frozen=())))}
                 self._asked_at, self._read_at = asked_at, clock.now()
             body = self._bodies[freezes]
             return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"', clock.now() - self._asked_at

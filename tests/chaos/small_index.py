@@ -203,7 +203,7 @@ def _disturb(case: Case, chance: random.Random) -> None:
         case.erased = _someone(case, chance)
     if chance.random() < 0.4 and not case.is_renamed:  # by its marks alone is known what a crash left of what is gone
         writers = chance.choice(("delta", "dual"))
-        case.policies["writers"] = "delta" if case.names else writers  # who writes to both sides knows no names
+        case.policies["writers"] = "delta" if case.names else writers  # the one of these lives reads no routes
         case.policies["max_passes"] = 40  # as many as it takes while faults strike
         if case.policies["writers"] == "dual":
             case.foreign = {}  # what a target holds under `dual` came from the application itself

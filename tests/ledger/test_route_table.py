@@ -14,7 +14,7 @@ from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts
 from vecfleet.model_cards import ModelCard
-from vecfleet.tenancy.routes import Resolved, RouteTable, read_table, without_models, write_table
+from vecfleet.tenancy.routes import Resolved, RouteTable, bare, read_table, write_table
 
 
 def routes(database: Database) -> RouteTable:
@@ -102,7 +102,24 @@ def test_the_routes_of_a_job_that_embeds_name_the_model_of_each_side(database: D
         ("openai/old", 3_072),
         ("local/wordllama", 64),
     ]
-    assert b"model" not in write_table(without_models(routes(database)))
+    assert b"model" not in write_table(bare(routes(database)))
+
+
+def test_the_routes_of_a_job_into_documents_tell_the_names_of_keys_there(database: Database) -> None:
+    # Given a job whose plan gives a key another name in documents
+    names = {"_node_content": "node_content"}
+    table = JobTable(database)
+    plan = plan_of(planned("s", "t-s"))
+    target = plan.target.model_copy(update={"names": names})
+    table.apply(plan.model_copy(update={"target": target}).sealed())
+    table.verified()
+    # When its readers move
+    acts.cut_over(table.database, table.job_id, "ana", 100)
+    # Then clients learn that name for the new side; those from before get routes that they can read
+    (route,) = routes(database).routes
+    assert (route.new.names, [place.names for place in route.old]) == (names, [{}])
+    assert read_table(write_table(routes(database))) == routes(database)
+    assert b"node_content" not in write_table(bare(routes(database)))
 
 
 def frozen(database: Database) -> dict[str, int | None]:

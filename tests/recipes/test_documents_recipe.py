@@ -130,14 +130,6 @@ def test_keys_by_which_a_tenant_is_known_keep_their_names(brain: World, options:
         plan(brain, **options)
 
 
-def test_an_application_that_writes_to_both_sides_knows_no_other_names(brain: World) -> None:
-    fill(brain.open(brain.describe(SOURCE)), "llama", ["l-1"], {"_node_content": "{}"})
-    dual = Common(policies=Policies(writers="dual"))
-
-    with pytest.raises(BadPlan, match="knows no names of the plan"):
-        plan(brain, names={"_node_content": "node_content"}, common=dual)
-
-
 def test_a_name_that_is_the_key_itself_changes_nothing(brain: World) -> None:
     assert {move.source for move in plan(brain, names={"text": "text"}).moves} == {"coach", "guide"}
 

@@ -41,7 +41,7 @@ class DelphiPineconeClient(ClientCore):
         books: Books | None = None,
         embed: Embed | None = None,
     ) -> None:
-        make = AsyncPineconeServing if serving is None else lambda _, name: serving(name)
+        make = AsyncPineconeServing if serving is None else lambda _, name, names: serving(name)
         super().__init__(index_name, settings, rollout, observe, shadow, embed, make)
         self.in_threads = PineconeDelphiClient(index_name, settings=self.settings, rollout=rollout, books=books)
         self.journal = self.in_threads.journal

@@ -14,7 +14,7 @@ from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.serving import CONNECTIONS
 from vecfleet.stores.serving import Before, Filter, Hit, Serving
 from vecfleet.tenancy import erasing, finding, journal, requests, writing
-from vecfleet.tenancy.client_core import ClientCore, Steps
+from vecfleet.tenancy.client_core import ClientCore, Names, Steps
 from vecfleet.tenancy.fences import Books, books_of
 from vecfleet.tenancy.journal import Journal
 from vecfleet.tenancy.places import Place, Side, Where, holds_only
@@ -50,11 +50,11 @@ class PineconeDelphiClient(ClientCore):
         books: Books | None = None,
         embed: Embed | None = None,
     ) -> None:
-        make = PineconeServing if serving is None else lambda _, name: serving(name)
+        make = PineconeServing if serving is None else lambda _, name, names: serving(name)
         super().__init__(index_name, settings, rollout, observe, shadow, embed, make)
         self._threads = PerProcess(lambda: ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="twins"))
         self._accounts = Accounts(self.settings)
-        self._indexes: dict[str, PerProcess[Index]] = {}
+        self._indexes: dict[tuple[str, Names], PerProcess[Index]] = {}
         self.journal = Journal.of(self.settings)
         self.books = books or books_of(self.settings)
 
@@ -262,9 +262,9 @@ class PineconeDelphiClient(ClientCore):
         self._threads.get().submit(self.replay).add_done_callback(journal.tell_unexpected)
 
     def _index(self, place: Place) -> Index:
-        name = place.index or self.index_name
-        opened: PerProcess[Index] = PerProcess(lambda: self._accounts.open(name))
-        return self._indexes.setdefault(name, opened).get()
+        key = place.index or self.index_name, place.names
+        opened: PerProcess[Index] = PerProcess(lambda: self._accounts.open(*key))
+        return self._indexes.setdefault(key, opened).get()
 
 
 PineconeServerlessManager = PineconeDelphiClient

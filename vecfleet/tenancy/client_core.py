@@ -32,6 +32,7 @@ T = TypeVar("T")
 Steps = Generator[Any, Any, T]
 Put = Callable[[Side, Sequence[Place]], Steps[int]]
 OnSide = Callable[[Side, Where, requests.Homes], Iterable[tuple[Place, Any]]]
+Names = tuple[tuple[str, str], ...]
 Check = Callable[[], Any]
 """A `Before` of the client for threads, an `AsyncBefore` of the one for coroutines."""
 
@@ -49,7 +50,7 @@ class ClientCore(ABC):
         observe: Observe | None,
         shadow: ShadowLog | None,
         embed: Embed | None,
-        make: Callable[[Settings, str], Any],
+        make: Callable[[Settings, str, Names], Any],
     ) -> None:
         self.settings = settings or Settings.load()
         self._embed = embed or embedding_by(self.settings)
@@ -60,7 +61,7 @@ class ClientCore(ABC):
         self.shadow = shadow or ShadowLog()
         self._observe = observe
         self._make = make
-        self._open: dict[str, Any] = {}
+        self._open: dict[tuple[str, Names], Any] = {}
 
     @abstractmethod
     def _run(self, steps: Steps[Any]) -> Any:
@@ -98,9 +99,9 @@ class ClientCore(ABC):
     get_namespace = _get_namespace
 
     def _serving(self, place: Place) -> Any:
-        name = place.index or self.index_name
-        serving = self._open.get(name)
-        return serving if serving is not None else self._open.setdefault(name, self._make(self.settings, name))
+        key = place.index or self.index_name, place.names
+        serving = self._open.get(key)
+        return serving if serving is not None else self._open.setdefault(key, self._make(self.settings, *key))
 
     def _where(self, tenant: Tenant, *, to_write: bool = False) -> Steps[Where]:
         if self.rollout is None:

@@ -40,7 +40,8 @@ class Place:
 
     `owned` says that this tenant is known to be the only one there: by the name of the namespace, or by its route.
     `built` says that the namespace was built from this tenant's own ids: nothing there needs a filter or a second look.
-    `model` None: the application knows by which model its records are embedded.
+    `model` None: the application knows by which model its records are embedded. `names`: metadata keys with the names
+    of their fields in documents, where these are others: whoever reads and writes here knows the keys alone.
     """
 
     namespace: str
@@ -49,6 +50,7 @@ class Place:
     owned: bool = True
     built: bool = False
     model: RecordModel | None = None
+    names: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ TABLE_VERSION: Literal[1] = 1
 class RoutePlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A namespace of an index (None: the client's own). `shared`: other tenants have records there too.
 
-    `model` and `dimension`: by which its records are embedded (None: as the application knows).
+    `model` and `dimension`: by which its records are embedded (None: as the application knows). `names`: in documents,
+    metadata key → the name of its field, where that is another.
     """
 
     namespace: str
@@ -33,6 +34,7 @@ class RoutePlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     shared: bool = False
     model: str | None = None
     dimension: int | None = None
+    names: dict[str, str] = {}
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -99,13 +101,13 @@ def write_table(table: RouteTable) -> bytes:
     return _ENCODER.encode(table)
 
 
-def without_models(table: RouteTable) -> RouteTable:
-    """Return the table for clients from before routes named models, which refuse a table with them."""
+def bare(table: RouteTable) -> RouteTable:
+    """Return the table for clients from before places had models and names, which refuse a table with them."""
     routes = [
         replace_struct(
             route,
-            old=tuple(replace_struct(place, model=None, dimension=None) for place in route.old),
-            new=replace_struct(route.new, model=None, dimension=None),
+            old=tuple(RoutePlace(place.namespace, place.index, place.shared) for place in route.old),
+            new=RoutePlace(route.new.namespace, route.new.index, route.new.shared),
         )
         for route in table.routes
     ]
@@ -180,7 +182,7 @@ class Resolved:
         marked = any(key in self._marked for key in _spellings(place, own_index))
         shared = marked or is_shared(place.namespace) or len(self._tenants_in(place, own_index)) > 1
         model = RecordModel(place.model, place.dimension) if place.model is not None else None
-        return Place(place.namespace, place.index, shared, model=model)
+        return Place(place.namespace, place.index, shared, model=model, names=tuple(sorted(place.names.items())))
 
     def _tenants_in(self, place: RoutePlace, own_index: str | None) -> set[Tenant]:
         """Return the tenants with this place in a route: all of them if they are none or one, else some."""

@@ -35,10 +35,13 @@ class Accounts:
             return self.store(text or PINECONE), None
         return self.located(text)
 
-    def open(self, text: str) -> PineconeIndex | DocumentIndex:
-        """Open INDEX or pinecone@NAME:INDEX. Its description bears the name that tells accounts apart."""
+    def open(self, text: str, names: Iterable[tuple[str, str]] = ()) -> PineconeIndex | DocumentIndex:
+        """Open INDEX or pinecone@NAME:INDEX. Its description bears the name that tells accounts apart.
+
+        `names`: metadata keys with the names of their fields in documents, where these are others.
+        """
         store, name = self.located(text)
-        index = store.open(store.describe(name))
+        index = store.open(replace(store.describe(name), names=dict(names)))
         index.info = replace(index.info, name=full_name(store.name, name))
         return index
 

@@ -13,7 +13,7 @@ from vecfleet.stores.base import Limits
 from vecfleet.stores.document_text import ID, as_document
 from vecfleet.stores.documents import DENSE_TYPE, SPARSE_TYPE, Layout
 from vecfleet.stores.pinecone.document_index import SCORE
-from vecfleet.stores.serving import Hit, Question
+from vecfleet.stores.serving import Filter, Hit, Question
 
 EVERYTHING = "*"
 _LIMITS = Limits()
@@ -37,7 +37,7 @@ def search(layout: Layout, namespace: str, question: Question) -> dict[str, Any]
         "namespace": canonical(namespace),
         "score_by": [clause],
         "top_k": question.top_k,
-        "filter": question.filter,
+        "filter": _filter(layout, question.filter) if question.filter is not None else None,
         "include_fields": shown,
     }
 
@@ -61,6 +61,17 @@ def requests(layout: Layout, records: Sequence[Record]) -> Iterator[list[dict[st
         size += added
     if batch:
         yield batch
+
+
+_JOINING = ("$and", "$or")
+
+
+def _filter(layout: Layout, asked: Filter) -> dict[str, Any]:
+    """Return the filter with each metadata key under the name of its field."""
+    return {
+        layout.name_of(key): [_filter(layout, part) for part in value] if key in _JOINING else value
+        for key, value in asked.items()
+    }
 
 
 _ENVELOPE_BYTES = len('{"documents":[]}')

@@ -8,8 +8,9 @@ requests together.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -45,11 +46,14 @@ _LIMITS = Limits()
 
 
 class PineconeServing:
-    """One index, named INDEX or pinecone@NAME:INDEX. Nothing is sent before the first call; clients are per process."""
+    """One index, named INDEX or pinecone@NAME:INDEX. Nothing is sent before the first call; clients are per process.
 
-    def __init__(self, settings: Settings, index: str) -> None:
+    `names`: metadata keys with the names of their fields in documents, where these are others.
+    """
+
+    def __init__(self, settings: Settings, index: str, names: Iterable[tuple[str, str]] = ()) -> None:
         self._store, name = Accounts(settings).located(index)
-        self._info = PerProcess(lambda: self._store.describe(name))
+        self._info = PerProcess(lambda: replace(self._store.describe(name), names=dict(names)))
         self._client = PerProcess(self._made)
         self._writer = PerProcess(lambda: _once(self._made()))
 
@@ -93,10 +97,10 @@ class PineconeServing:
 class AsyncPineconeServing:
     """One index by name, for coroutines. The SDK's client belongs to the event loop that first asks."""
 
-    def __init__(self, settings: Settings, index: str) -> None:
+    def __init__(self, settings: Settings, index: str, names: Iterable[tuple[str, str]] = ()) -> None:
         self._store, name = Accounts(settings).located(index)
         self._settings = self._store.settings
-        self._info = PerProcess(lambda: self._store.describe(name))
+        self._info = PerProcess(lambda: replace(self._store.describe(name), names=dict(names)))
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncIndex] = WeakKeyDictionary()
         self._writers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncIndex] = WeakKeyDictionary()
 
