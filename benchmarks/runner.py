@@ -96,7 +96,7 @@ def _undisturbed(name: str, measure: Measure, quick: bool, console: Console, oth
     whole = list[Ran]()
     for tried in range(1, _TRIES + 1):
         last = _one(name, measure, quick, console, others)
-        if last.why is not None:
+        if last.failed or not last.figures:
             if not whole:
                 return last
             console.print(f"{name}: the figures that were taken before are kept\n")

@@ -196,6 +196,25 @@ def test_a_repeat_that_fails_costs_none_of_the_figures_that_are_complete(tmp_pat
     assert "the emulator is gone" in told.getvalue()
 
 
+def test_a_part_of_which_only_some_is_left_out_is_measured_again_like_any_other(tmp_path: Path) -> None:
+    # Given a part that lacks what its last figure needs, and that others disturb once
+    taken, values = [0.0], iter((1.0, 2.0))
+
+    def partly(quick: bool) -> Iterator[Figure]:
+        value = next(values)
+        taken[0] += 1_000.0 if value < 2 else 0.0
+        yield Figure("fleet", value, "s")
+        raise LeftOut("`make compat` installs them")
+
+    # When it is run
+    _, body = ran(tmp_path, {"peers": partly}, others=lambda: taken[0])
+
+    # Then the undisturbed figure counts, and what is left out is told
+    assert [one["value"] for one in body["measures"]] == [2.0]
+    part = body["parts"]["peers"]
+    assert (part["tries"], part["disturbed"], part["why"]) == (2, False, "`make compat` installs them")
+
+
 def ran(
     tmp_path: Path,
     parts: dict[str, Measure],
