@@ -13,6 +13,8 @@ from migrations.plan import PlannedMove, Policies, Split
 from migrations.reading import Reader
 from migrations.routing import Routed, Router, Rule, Unrouted
 from vecfleet import names
+from vecfleet.errors import NotFound
+from vecfleet.patience import patiently
 from vecfleet.records import MetadataValue, Record
 from vecfleet.stores.base import Usage
 
@@ -54,8 +56,15 @@ class Breakdown:
 
 
 def analyze(reader: Reader, namespace: str, router: Router) -> Breakdown:
-    """Route every record of a shared namespace as a job would. Raises the store's error when patience ends."""
+    """Route every record of a shared namespace as a job would. Raises NotFound, or the store's error."""
     name = names.canonical(namespace)
+    if patiently(lambda: reader.index.namespace(name)) is None:
+        there = patiently(lambda: [held.name for held in reader.index.namespaces()])
+        index = reader.index.info.name
+        raise NotFound(
+            f"there is no namespace {name!r} in {index!r}{names.meant(name, there)}",
+            next_step=f"`vecfleet audit {index}` lists those there are",
+        )
     result = Breakdown(name)
     for record in reader.records(name, reader.ids(name)):
         _add(result, record, router)

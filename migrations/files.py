@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from vecfleet.errors import BadInput, NotFound
+from vecfleet.names import meant
 
 # 1,000,000 ids or twins take about 40 MB as CSV.
 MAX_FILE_BYTES = 256_000_000
@@ -25,7 +26,8 @@ def within(root: Path, name: str) -> Path:
             next_step="copy the file there, and name it relative to that folder",
         )
     if not path.is_file():
-        raise NotFound(f"there is no file {name!r} under {root}", next_step="check the name")
+        beside = meant(path.name, (file.name for file in path.parent.glob("*")))
+        raise NotFound(f"there is no file {name!r} under {root}{beside}", next_step="check the name")
     return path
 
 

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from migrations.findings import SHOWN, way_to_look
 from migrations.reading import Reader, patiently
 from migrations.renaming import Naming, Pair, matches, only_name, parsed
 from vecfleet.errors import BadInput, Missing, NotFound
-from vecfleet.names import canonical
+from vecfleet.names import canonical, meant
 from vecfleet.stores.base import NamespaceInfo, Store
 
 # The Postgres schema that need not be named: `pgvector:TABLE` means a namespace of this schema.
@@ -115,8 +114,11 @@ def _single(a: Place, name: str, b: Place, renames: Sequence[Pair]) -> Counterpa
 
 
 def _absent(place: Place) -> NotFound:
+    there = patiently(lambda: [held.name for held in place.reader.index.namespaces()])
+    shown = ", ".join([*map(repr, there[:SHOWN]), *(["…"] if there[SHOWN:] else [])]) or "none"
     return NotFound(
-        f"{place.text!r} names no namespace that is there; the index holds {_some_of(place)}", next_step=_look(place)
+        f"{place.text!r} names no namespace that is there; the index holds {shown}" + meant(place.only or "", there),
+        next_step=_look(place),
     )
 
 
@@ -125,12 +127,6 @@ def _look(*places: Place) -> str:
     stores = [(place.text.partition(":")[0], place.reader.index.info.name) for place in places]
     commands = [command for store, index in stores if (command := way_to_look(store, index))]
     return f"{' and '.join(commands)} list{'' if commands[1:] else 's'} them" if commands else "name one that is there"
-
-
-def _some_of(place: Place) -> str:
-    """Name the first namespaces of a place."""
-    held = patiently(lambda: [there.name for there in islice(place.reader.index.namespaces(), SHOWN + 1)])
-    return ", ".join([*map(repr, held[:SHOWN]), *(["…"] if held[SHOWN:] else [])]) or "none"
 
 
 def _several(a: Place, b: Place, renames: Sequence[Pair]) -> list[Counterparts]:

@@ -364,21 +364,26 @@ def write_plan(plan: Plan, path: Path) -> Plan:
 
 def read_plan(path: Path) -> Plan:
     """Read a plan file. Raises BadPlan if it is missing, too large, malformed, or edited after it was sealed."""
-    remedy = "make a plan with `vecfleet plan`"
+    remedy = "name a file that `vecfleet plan` wrote; `vecfleet plan --help` lists what can be planned"
     try:
         size = path.stat().st_size
         text = path.read_text(encoding="utf-8") if size <= MAX_PLAN_BYTES else ""
     except FileNotFoundError as error:
-        raise BadPlan(f"there is no plan file {path}", next_step=remedy) from error
+        beside = [file.name for file in path.parent.glob("*.y*ml")]
+        raise BadPlan(f"there is no plan file {path}{names.meant(path.name, beside)}", next_step=remedy) from error
     except (OSError, UnicodeDecodeError) as error:
         raise BadPlan(f"the plan file {path} cannot be read: {error}", next_step=remedy) from error
     if size > MAX_PLAN_BYTES:
         raise BadPlan(f"{path} has {size:,} bytes; a plan has at most {MAX_PLAN_BYTES:,}", next_step=remedy)
     try:
         body: Any = yaml.load(text, Loader=SafeLoader)
+        if not isinstance(body, dict):
+            raise BadPlan(f"{path} is not a plan: it names no moves of namespaces", next_step=remedy)
         plan = Plan.model_validate(body)
     except yaml.YAMLError as error:
-        raise BadPlan(f"{path} is not YAML: {_first_line(error)}", next_step=remedy) from error
+        raise BadPlan(
+            f"{path} is not a plan: it is not YAML ({str(error).splitlines()[0]})", next_step=remedy
+        ) from error
     except ValidationError as error:
         raise BadPlan(f"{path} is not a plan: {_complaints(error)}", next_step=remedy) from error
     if plan.digest != plan.computed_digest():
@@ -387,10 +392,6 @@ def read_plan(path: Path) -> Plan:
             next_step="make the plan again with the options you want; plans are not edited by hand",
         )
     return plan
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
 
 
 def _complaints(error: ValidationError) -> str:

@@ -70,9 +70,10 @@ def choose(
     for globs, purpose in ((skipped, "skipped"), (chosen, "chosen")):
         absent = [text for text, found in globs.items() if not found]
         if absent:
+            near = names.meant(absent[0], namespaces)
             objections.append(
                 f"to be {purpose}, but not in the index {index!r}: {few(absent)} (* and ? alone are wildcards); "
-                f"it holds {few(namespaces) if namespaces else 'nothing'}"
+                f"it holds {few(namespaces) if namespaces else 'nothing'}{near}"
             )
     among = set().union(*chosen.values()) if chosen else set(namespaces)
     return among.difference(*skipped.values()), objections
@@ -274,7 +275,8 @@ class Naming:
                 yield f"{str(pair)!r} comes too late: pairs before it decide about {few(meant)}; write it before them"
             else:
                 held = f"it holds {few(namespaces)}" if namespaces else "it holds none"
-                yield f"no namespace of the index {index!r} matches {pair.old!r}; {held}"
+                near = names.meant(pair.old, namespaces)
+                yield f"no namespace of the index {index!r} matches {pair.old!r}; {held}{near}"
 
 
 def _shared(templates: dict[str, Template], otherwise: str | None) -> list[str]:

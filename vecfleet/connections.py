@@ -16,6 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter
 
 from vecfleet.errors import BadInput
+from vecfleet.names import meant
 from vecfleet.private import read_private
 from vecfleet.settings import Settings
 
@@ -95,7 +96,8 @@ def connection(settings: Settings, name: str) -> Connection:
     if name not in accounts:
         path, step = settings.pinecone_connections, f"add [{name}] with its api_key to"
         known = ", ".join(f"{ACCOUNT}{other}" for other in sorted(accounts))
-        why = f"; there are: {known}" if known else f": {path} names none"
+        near = meant(f"{ACCOUNT}{name}", (f"{ACCOUNT}{other}" for other in accounts))
+        why = f"; there are: {known}{near}" if known else f": {path} names none"
         if path is None:
             why = ": PINECONE_CONNECTIONS is not set"
         where = path or "a file, set PINECONE_CONNECTIONS to its whole path, then start this again"

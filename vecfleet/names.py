@@ -8,6 +8,7 @@ The limits are Pinecone's: 1 to 512 characters, ASCII without NUL (its identifie
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vecfleet.errors import BadName
@@ -50,6 +51,14 @@ def objection(namespace: str) -> str | None:
     if len(namespace) > MAX_CHARS:
         return f"the namespace name {namespace[:40]!r}… has {len(namespace):,} characters; the limit is {MAX_CHARS}"
     return None
+
+
+def meant(name: str, there: Iterable[str]) -> str:
+    """Return, as the end of a sentence, the names that are there and nearest to one that is not; empty if none is."""
+    from difflib import get_close_matches  # nobody who types a right name waits for it
+
+    near = get_close_matches(name, list(there), n=2)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def build(creator: str, twin: str | None = None) -> str:

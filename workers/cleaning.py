@@ -171,7 +171,7 @@ def _require_only_what_stays(work: Work) -> None:
         work.look_again(f"{more} ids are listed in {move.source} beside those that stay there")
         raise NotProven(
             f"{move.source} holds {more} records that were not copied: they came to it since it was listed; "
-            "move them with a plan of their own, then retry"
+            f"move them with a plan of their own, then `vecfleet retry {move.job_id} failed`"
         )
 
 

@@ -69,7 +69,7 @@ def _let_its_maker_say_so(work: Work, target: Target) -> None:
     """
     left = min(_MAKER_S, work.settings.freshness_wait_seconds) - work.lease.age_seconds
     if left > 0 and not _answered_for(work, target):
-        raise Later(left, f"{target.namespace} is there, made by this job or before it")
+        raise Later(left, f"{target.namespace} exists; in a moment it is known whether this job created it")
 
 
 def _require_fresh(work: Work, target: Target) -> None:
@@ -79,7 +79,10 @@ def _require_fresh(work: Work, target: Target) -> None:
     have created the namespace.
     """
     if not _answered_for(work, target):
-        work.look_again(f"{target.namespace} was there, and may not list all that it holds yet", often=False)
+        work.look_again(
+            f"{target.namespace} existed before: its ids are listed again once reads show all that was written to it",
+            often=False,
+        )
 
 
 def _answered_for(work: Work, target: Target) -> bool:

@@ -17,6 +17,7 @@ from orchestrator.services.forget import Reach
 from vecfleet import names
 from vecfleet.errors import BadInput, NotFound
 from vecfleet.names import Tenant
+from vecfleet.patience import patiently
 from vecfleet.tenancy import erasing, finding
 from vecfleet.tenancy.fences import subject_of
 from vecfleet.tenancy.options import DEFAULT_INDEX
@@ -79,7 +80,8 @@ def forget(
             repoint=dict(_pair(pair) for pair in repoint or ()),
             on_wait=_say_wait,
         )
-        _show(erased, as_json=as_json, home=parts.settings.vecfleet_home, kept=kept, export=export)
+        near = "" if erased.deleted or as_json else _nearest(places, tenant)
+        _show(erased, as_json=as_json, home=parts.settings.vecfleet_home, kept=kept, export=export, near=near)
     if not erased.confirmed:
         raise typer.Exit(_UNCONFIRMED)
 
@@ -90,7 +92,7 @@ def _say_wait(seconds: float, why: str) -> None:
     err.print(f"waits until {until:%H:%M:%S} UTC, {seconds:.0f} s: {why}", soft_wrap=True)
 
 
-def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str], export: str | None) -> None:
+def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str], export: str | None, near: str) -> None:
     step = "vecfleet forget again: what is gone already is no error"
     if erased.confirmed:
         step = str(certificate_file(home / CERTIFICATES, erased.certificate))
@@ -130,7 +132,7 @@ def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str],
         )
     nothing_found = erased.confirmed and not erased.deleted and not any(erased.certificate["our_tables"].values())
     if nothing_found:
-        _say_nothing_was_found(Tenant(erased.creator, erased.twin))
+        _say_nothing_was_found(Tenant(erased.creator, erased.twin), near)
     if erased.aliases:
         say(f"aliases: {', '.join(erased.aliases)}")
     if erased.exported is not None:
@@ -142,17 +144,28 @@ def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str],
     for remainder in erased.left:
         say(f"left: {remainder}", style="red")
     done = "confirmed by listing, fetching and querying" if erased.confirmed else "NOT confirmed"
-    said = f"{counted(erased.records, 'record', 'records')} erased in {erased.seconds:.1f} s, {done}"
-    say(f"nothing was there to erase: {done}" if nothing_found else said, style="bold")
+    if not nothing_found:
+        say(f"{counted(erased.records, 'record', 'records')} erased in {erased.seconds:.1f} s, {done}", style="bold")
     say_next([f"read and keep the certificate: {step}" if erased.confirmed else step])
 
 
-def _say_nothing_was_found(tenant: Tenant) -> None:
+def _say_nothing_was_found(tenant: Tenant, near: str) -> None:
     """Say how to check the name: an erasure of a misspelt name looks like a repeated erasure."""
     named = f"--creator {quote(tenant.creator)}" + (f" --twin {quote(tenant.twin)}" if tenant.twin else "")
-    say(f"nothing of {_called(tenant)} was found in any of these, nor in our own tables: it is gone already, or the")
-    say("name is mistyped, which looks just so. Check how it is written: the fence stands against this very name, and")
+    say(f"nothing of {_called(tenant)} was found, so nothing was erased{near}", style="yellow")
+    say("Indexes were listed, fetched and queried, and our own tables searched: it is gone already, or the name is")
+    say("mistyped, which looks just so. Check how it is written: the fence stands against this very name, and")
     say(f"`vecfleet readmit {named}` takes it away.")
+
+
+def _nearest(places: Reach, tenant: Tenant) -> str:
+    """Return, as the end of a sentence, the creators there, or the creator's twins, of nearest names."""
+    held = patiently(lambda: [there.name for index in places.indexes for there in index.namespaces()])
+    tenants = set(filter(None, map(names.parse, held)))
+    twins = {there.twin for there in tenants if there.creator == tenant.creator and there.twin is not None}
+    if tenant.twin is not None and twins:
+        return names.meant(tenant.twin, sorted(twins))
+    return names.meant(tenant.creator, sorted({there.creator for there in tenants} - {tenant.creator}))
 
 
 def readmit(

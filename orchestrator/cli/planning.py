@@ -22,7 +22,7 @@ from orchestrator.cli import rendering
 from orchestrator.cli.looking import PlanFile
 from orchestrator.cli.mapping import mapped_to_json, say_mapped, with_shared
 from orchestrator.cli.options import NamespaceOption, NewIndexOptions, PlanOptions, RenamingOptions, SkipOption
-from orchestrator.cli.output import JobId, Json, aside, say, say_json, say_next
+from orchestrator.cli.output import JobId, Json, again, aside, say, say_json, say_next
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, watch
 from orchestrator.core.states import JobState
@@ -205,9 +205,17 @@ def apply(
             from orchestrator.cli.whole_indexes import take_backup  # loads what erases and wipes
 
             taken = take_backup(parts, reviewed.source.typed, quiet=as_json)
-        job_id = applying.apply(
-            parts, reviewed, who=who(), backup=taken, no_backup=no_backup, on_wait=_waiting(as_json=as_json)
-        )
+        try:
+            job_id = applying.apply(
+                parts, reviewed, who=who(), backup=taken, no_backup=no_backup, on_wait=_waiting(as_json=as_json)
+            )
+        except Refused as refused:
+            if refused.code == applying.BACKUP_MISSING:
+                options = (
+                    ("--backup", "--no-backup") if reviewed.source.store.startswith(PINECONE) else ("--no-backup",)
+                )
+                refused.next_step = "\n  or: ".join(again(option) for option in options)
+            raise
         from orchestrator.doctor import strangers  # loads Celery
 
         warnings = strangers(parts, (reviewed.source.store, reviewed.target.store))

@@ -115,12 +115,13 @@ def against_missing(job: Job, move: Move, missing: int, targets: Sequence[Missin
             count = target.written if target.holds_nothing else target.missing
             return (
                 f"{lost}: the source may be the last place that has them. If the application deleted them there: "
-                f"`{confirmation(job.id, count, target.namespace)}`, then retry"
+                f"`{confirmation(job.id, count, target.namespace)}`, then `vecfleet retry {job.id} failed`"
             )
     if missing > (missing_cap(move.written) if job.missing_allowed is None else job.missing_allowed):
         return (
             f"{counted(missing, 'record', 'records')} of {move.source} {'is' if missing == 1 else 'are'} not at their "
-            f"targets any more; if the application deleted them there: `{confirmation(job.id, missing)}`, then retry"
+            f"targets any more; if the application deleted them there: `{confirmation(job.id, missing)}`, then "
+            f"`vecfleet retry {job.id} failed`"
         )
     return None
 

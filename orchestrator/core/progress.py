@@ -11,7 +11,7 @@ from orchestrator.core.following import in_step_as_of, of_lag, of_writers
 from orchestrator.core.model import Move
 from orchestrator.core.next_steps import next_steps
 from orchestrator.core.reading import Reading, Undoing
-from orchestrator.core.states import JOB_WORKING, JobState, MoveState
+from orchestrator.core.states import JOB_WORKING, CheckState, JobState, MoveState
 from orchestrator.core.waiting import waits_of
 from orchestrator.core.windows import waits_until
 from orchestrator.core.wording import (
@@ -22,6 +22,7 @@ from orchestrator.core.wording import (
 )
 
 _S = JobState
+_PROVEN = frozenset({_S.VERIFIED, _S.CUT_OVER, _S.CLEANING, _S.CLEANED, _S.FINISHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,33 @@ class Progress:
     def lag(self) -> str | None:
         """Say how far the targets are behind sources whose writers go on."""
         return of_lag(self.reading)
+
+    @property
+    def proof(self) -> str | None:
+        """Say what verdicts that hold have proven; None while there are none, or once the job was taken back."""
+        job, totals = self.reading.job, self.reading.totals
+        targets = self.reading.targets.get(CheckState.VERIFIED, 0)
+        if not targets or job.state not in _PROVEN:
+            return None
+        records = counted(totals.written + totals.identical, "record was", "records were")
+        how = "listed at" if job.policies.verify == "ids" else "read back from"
+        found = "all were there" if job.policies.verify == "ids" else "found equal"
+        return f"{records} {how} {counted(targets, 'target namespace', 'target namespaces')} and {found}"
+
+    @property
+    def way_back(self) -> str | None:
+        """Return how the job is taken back from its present state; None if it was."""
+        job = self.reading.job
+        match job.state:
+            case _S.ROLLED_BACK:
+                return None
+            case _S.FINISHED:
+                return f"`vecfleet {'plan reverse' if job.cut_over_percent else 'rollback'} {job.id}`"
+            case _S.CLEANED:
+                after = job.way_back.rpartition("after it ")[2]
+                return after.replace("`vecfleet plan reverse`", f"`vecfleet plan reverse {job.id}`")
+            case _:
+                return job.way_back
 
     @property
     def whole_percent(self) -> int:

@@ -7,6 +7,7 @@ leadership     the dispatcher that leads
 continuity     the identity of the job table: its server and its count of looks
 doubts         lost commits put every live job in doubt: it stops
 jobs           jobs, their claims and their changes of state
+sides          the two sides of a job, as columns of its row
 whole_indexes  the jobs on an index as a whole
 index_acts     acts on an index outside of any job: a wipe, a filling by the service
 moves          moves and targets: the state of each source, and its targets

@@ -27,7 +27,7 @@ from orchestrator.ledger import (
     transitions,
 )
 from orchestrator.ledger import tables as t
-from orchestrator.ledger.jobs import encodes, index_of
+from orchestrator.ledger.sides import encodes, index_of
 from vecfleet import names
 from vecfleet.connections import PINECONE
 from vecfleet.digests import Tally

@@ -86,11 +86,12 @@ def history_of_batch(connection: sa.Connection, job_id: int, batch_id: int) -> S
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Records a second over the life of a job, in spans of `seconds` from `began` on."""
+    """Records a second over the life of a job, in spans of `seconds` from `began` to `ended`."""
 
     began: datetime
     seconds: float
     rates: tuple[float, ...]
+    ended: datetime
 
 
 _SPANS = 100
@@ -118,7 +119,7 @@ def throughput(connection: sa.Connection, job_id: int) -> Throughput | None:
         )
     }
     spans = int((row.until - row.began).total_seconds() / seconds) + 1
-    return Throughput(row.began, seconds, tuple(counts.get(number, 0) / seconds for number in range(spans)))
+    return Throughput(row.began, seconds, tuple(counts.get(number, 0) / seconds for number in range(spans)), row.until)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -25,7 +25,6 @@ from orchestrator.ledger import index_acts, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW
 from vecfleet import __version__, names
-from vecfleet.connections import ACCOUNT
 from vecfleet.errors import BadPlan, NotFound, Refused
 from vecfleet.stores.base import IndexInfo
 
@@ -242,8 +241,15 @@ def get(connection: sa.Connection, job_id: int, *, lock: bool = False) -> Job:
     query = sa.select(*_COLUMNS).where(t.job.c.id == job_id)
     row = connection.execute(query.with_for_update(key_share=True) if lock else query).one_or_none()
     if row is None:
-        raise NotFound(f"there is no job {job_id}", next_step="`vecfleet jobs` lists them")
+        raise absent(connection, job_id)
     return _job(connection, row)
+
+
+def absent(connection: sa.Connection, job_id: int) -> NotFound:
+    """Return the error about a job that does not exist; it names the newest one."""
+    newest = connection.execute(sa.select(sa.func.max(t.job.c.id))).scalar_one()
+    there = "; there are none yet" if newest is None else f"; the newest is job {newest}"
+    return NotFound(f"there is no job {job_id}{there}", next_step="`vecfleet jobs` lists them")
 
 
 def lock(connection: sa.Connection, job_id: int) -> None:
@@ -384,15 +390,3 @@ def may_begin(connection: sa.Connection, job: Job) -> bool:
 def change(connection: sa.Connection, job_id: int, **values: Any) -> None:
     """Set columns of the job's row."""
     connection.execute(sa.update(t.job).where(t.job.c.id == job_id).values(**values))
-
-
-def index_of(side: Literal["source", "target"]) -> sa.ColumnElement[str]:
-    """Return the name of a job's index as `vecfleet.connections.full_name` gives it."""
-    name, store = t.job.c[side]["name"].astext, t.job.c.plan[side]["store"].astext
-    return sa.case((store.startswith(ACCOUNT), store + ":" + name), else_=name)
-
-
-def encodes(side: Literal["source", "target"]) -> sa.ColumnElement[bool]:
-    """Say whether ids in a job's index stand encoded there, while the job knows them decoded."""
-    encoded = sa.func.coalesce(t.job.c.plan["policies"]["encoded_ids"].astext, "") == "true"
-    return sa.and_(encoded, t.job.c.plan[side]["store"].astext.startswith("pinecone"))

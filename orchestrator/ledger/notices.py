@@ -16,7 +16,7 @@ from orchestrator.core.notices import HELD, MAX_ATTEMPTS, Notice, wait_s
 from orchestrator.core.states import BatchState
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
-from orchestrator.ledger.jobs import index_of
+from orchestrator.ledger.sides import index_of
 
 _N, _R, _J, _M, _T, _B = t.notice.c, t.receiver.c, t.job.c, t.move.c, t.target.c, t.batch.c
 _COUNTED = ("planned", "listed", "written", "parked", "left_behind", "deleted")

@@ -14,7 +14,7 @@ from orchestrator.core import manifests
 from orchestrator.core.states import JobState
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import among
-from orchestrator.ledger.jobs import encodes, index_of
+from orchestrator.ledger.sides import encodes, index_of
 from vecfleet import names
 from vecfleet.names import Tenant
 from vecfleet.owners import Owner

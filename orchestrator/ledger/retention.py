@@ -16,7 +16,7 @@ from orchestrator.core.wording import being, in_days
 from orchestrator.ledger import batches
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
-from orchestrator.ledger.jobs import index_of
+from orchestrator.ledger.sides import index_of
 
 _DAY_S = 86_400
 _J, _M, _T, _B, _P = t.job.c, t.move.c, t.target.c, t.batch.c, t.parked_record.c

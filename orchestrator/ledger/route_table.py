@@ -17,7 +17,7 @@ from orchestrator.core.redaction import pseudonym_of
 from orchestrator.core.states import CLEANING, JOB_ENDED, JobState, MoveState
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import among
-from orchestrator.ledger.jobs import index_of
+from orchestrator.ledger.sides import index_of
 from vecfleet import names
 from vecfleet.tenancy.routes import Frozen, Route, RoutePlace, RouteTable
 

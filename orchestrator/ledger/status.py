@@ -26,11 +26,10 @@ from orchestrator.core.states import (
     JobState,
     MoveState,
 )
-from orchestrator.ledger import clients, differences, leadership, moves, parked, rollback, rollout
+from orchestrator.ledger import clients, differences, jobs, leadership, moves, parked, rollback, rollout
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among
-from orchestrator.ledger.jobs import index_of
-from vecfleet.errors import NotFound
+from orchestrator.ledger.sides import index_of
 from vecfleet.stores.base import Usage
 
 _J, _M, _T, _B, _S = t.job.c, t.move.c, t.target.c, t.batch.c, t.spent.c
@@ -48,7 +47,7 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
     """Return everything about one job, with `namespaces` moves, the most urgent first. Raises NotFound."""
     row = connection.execute(_job_columns().where(_J.id == job_id)).one_or_none()
     if row is None:
-        raise NotFound(f"there is no job {job_id}", next_step="`vecfleet jobs` lists them")
+        raise jobs.absent(connection, job_id)
     job = _job_row(row)
     stopped = _count(connection, job_id, _B.state == BatchState.PARKED)
     flight = {

@@ -24,6 +24,7 @@ from vecfleet.stores.encoded_ids import seen
 
 # Three times the batches that the default workers hold, so that no worker waits for the dispatcher's next tick.
 DEFAULT_WINDOW = 48
+BACKUP_MISSING = "backup-missing"
 # Live readers share the index unless the plan says otherwise: half of each documented limit stays for them.
 SHARED_SHARE = 0.5
 
@@ -104,7 +105,7 @@ def apply(
     if not (backup or no_backup or plan.keeps_files):
         raise Refused(
             f"there is no backup: after clean-up the only way back is {reversing.way_back(plan)}",
-            code="backup-missing",
+            code=BACKUP_MISSING,
             next_step="take one with `--backup`, or by `vecfleet plan export`; without any: `--no-backup`",
         )
     with tracing.span("apply", moves=len(plan.moves), records=plan.records) as note:

@@ -18,7 +18,7 @@ from migrations.plan import Policies
 from migrations.survey import Surveyor
 from orchestrator.core.agreement import Summary
 from orchestrator.core.model import Target
-from orchestrator.core.next_steps import next_steps
+from orchestrator.core.next_steps import next_steps, soaks_until
 from orchestrator.core.quality import quality
 from orchestrator.core.reading import JobRow, Reading, Since
 from orchestrator.core.states import CHECK_PASSED, BatchKind, CheckState, JobState
@@ -368,7 +368,8 @@ def steps_after(report: Report) -> list[str]:
     """Return the commands to type after reading the report."""
     look = f"vecfleet audit {report.job.source if report.job.target_store == 'parquet' else report.job.target}"
     steps = [step for step in next_steps(report.reading) if step != f"vecfleet report {report.job.id}"]
-    return [look, *steps] if report.job.state is JobState.FINISHED or not steps else steps
+    over = report.job.state is JobState.FINISHED or soaks_until(report.job, report.reading.now) is not None
+    return [look, *steps] if over or not steps else steps
 
 
 def migration_log(report: Report) -> dict[str, Any]:

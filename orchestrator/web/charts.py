@@ -11,13 +11,15 @@ _HEADROOM = 1.1  # a line along the upper edge reads as cut off
 class Chart:
     """A line in a box of WIDTH × HEIGHT, with its words. `line` and `area` are SVG paths, empty without data.
 
-    `now` is the last value in words, `top` the value of the upper edge, `since` when the line begins.
+    `now` is the last value in words, `top` the value of the upper edge, `since` when the line begins,
+    `until` when it ends.
     """
 
     title: str
     now: str
     top: str
     since: str
+    until: str
     line: str
     area: str
     tone: str

@@ -10,6 +10,7 @@ from orchestrator.core.model import Move
 from orchestrator.core.progress import NamespaceView, Progress
 from orchestrator.core.reading import ParkedGroup
 from orchestrator.core.states import JOB_WORKING, JobState, MoveState
+from orchestrator.core.waiting import rests
 from orchestrator.core.wording import with_left_behind
 from orchestrator.ledger.audit import Act
 from orchestrator.ledger.dashboards import Cell, Throughput
@@ -145,10 +146,20 @@ class JobView:
 
     @property
     def took(self) -> float:
-        """Return the seconds since the job began, or until it ended."""
+        """Return the seconds since the job began: until it ended or, if it rests, until the last that it did."""
         reading = self.progress.reading
-        began, ended = reading.job.started_at or reading.job.created_at, reading.job.ended_at or reading.now
-        return (ended - began).total_seconds()
+        job = reading.job
+        began, ended = job.started_at or job.created_at, job.ended_at
+        if ended is None and self.rests:
+            copied = self.throughput.ended if self.throughput is not None else None
+            done = (copied, job.verified_at, job.cut_over_at, job.pass_ended_at)
+            ended = max((moment for moment in done if moment is not None), default=None)
+        return ((ended or reading.now) - began).total_seconds()
+
+    @property
+    def rests(self) -> bool:
+        """Say whether the job does nothing more until a person acts."""
+        return rests(self.progress.reading)
 
     @property
     def parked_reasons(self) -> list[ParkedGroup]:
@@ -218,8 +229,8 @@ def _records(look: JobView) -> Chart:
     line, area = path(rates, top)
     rate = look.progress.rate if working else None
     now = "—" if rate is None else f"{rate:,.0f}/s"
-    since = _clock(throughput.began) if throughput else ""
-    return Chart("Records copied a second", now, f"{top:,.0f}/s", since, line, area, "busy")
+    since, until = (_clock(throughput.began), _clock(throughput.ended)) if throughput else ("", "")
+    return Chart("Records copied a second", now, f"{top:,.0f}/s", since, until, line, area, "busy")
 
 
 def _paces(samples: Sequence[Sample]) -> list[Chart]:
@@ -232,8 +243,8 @@ def _paces(samples: Sequence[Sample]) -> list[Chart]:
     refused, under = path(shares, 1.0)
     share = f"in {shares[-1]:.0%} of seconds" if shares else "—"
     return [
-        Chart("Pace, of the limits", now, "100 %", since, line, area, "good"),
-        Chart("429 answers", share, "100 %", since, refused, under, "warn"),
+        Chart("Pace, of the limits", now, "100 %", since, "now", line, area, "good"),
+        Chart("429 answers", share, "100 %", since, "now", refused, under, "warn"),
     ]
 
 

@@ -144,7 +144,7 @@ def _look(state: JobState) -> JobView:
         shadow=None,
         acts=tuple(_acts()),
         comments=(Act(NOW, WHO, "comment", {"text": REASON}, True),),
-        throughput=Throughput(NOW, 60.0, (100.0, 5_000.0, 120_000.0)),
+        throughput=Throughput(NOW, 60.0, (100.0, 5_000.0, 120_000.0), NOW + timedelta(minutes=3)),
         samples=(Sample(0.5, True), Sample(0.7, False), Sample(0.6, False)),
         actions=tuple(replace(one, against=(REASON,) if one.name in ("cleanup", "finish") else ()) for one in offered),
         against_retry=(),

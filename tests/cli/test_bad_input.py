@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from job_table import JobTable, plan_of, planned
 from terminal import Answer, Brain, Vecfleet, contents
 
 from orchestrator.cli.commands import COMMANDS
@@ -96,6 +97,12 @@ def test_a_backup_is_not_both_wanted_and_not_wanted(refused: Refused, plan: str)
     refused("apply", plan, "--backup", "--no-backup", says="both cannot be meant", code=2)
 
 
+def test_a_plan_applied_without_a_word_about_a_backup_is_answered_by_both_commands(refused: Refused, plan: str) -> None:
+    answer = refused("apply", plan, "--watch", says="there is no backup", code=3)
+    ways = f"next: vecfleet apply {plan} --watch --backup\n  or: vecfleet apply {plan} --watch --no-backup\n"
+    assert answer.err.endswith(ways)
+
+
 def test_who_names_no_owner_is_told_the_options_that_name_one(refused: Refused, brain: Brain) -> None:
     answer = refused("plan", "creators", "brain", says="nothing names the owners", code=2)
     assert all(option in answer.err for option in ("--creator", "--ownership", "--list"))
@@ -116,7 +123,28 @@ def test_a_program_is_told_in_the_last_line_what_was_wrong(vecfleet: Vecfleet, d
 
 def test_an_index_that_is_not_there(refused: Refused) -> None:
     refused("plan", "creators", "brian", "--creator", "ana", says="no index 'brian'.*there are: brain", code=2)
-    refused("audit", "brian", says="no index 'brian'", code=2)
+    refused("audit", "brian", says="no index 'brian'.*did you mean 'brain'", code=2)
+
+
+def test_a_misspelt_name_is_answered_by_the_nearest_one(
+    refused: Refused, brain: Brain, table: JobTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.apply(plan_of(planned("s", "t", 5)))
+    refused("status", "12", says="there is no job 12; the newest is job 1", code=2)
+    refused("pause", "12", says="there is no job 12; the newest is job 1", code=2)
+    refused("plan", "namespaces", "brain", "frist=x", says="matches 'frist'.*did you mean 'first'", code=2)
+    refused("plan", "index", "brain", "x", "--namespace", "frist", says="'frist'.*did you mean 'first'", code=2)
+    refused("plan", "index", "brain", "x", "--skip", "secnd", says="'secnd'.*did you mean 'second'", code=2)
+    refused("check", "pinecone:brain/frist", "pinecone:brain/second", says="did you mean 'first'", code=2)
+    refused("analyze", "brain", "--namespace", "frist", says="no namespace 'frist'.*did you mean 'first'", code=2)
+    # A plan file, a folder, an account
+    Path("mine.yaml").write_text("x")
+    refused("show", "mien.yaml", says="no plan file mien.yaml; did you mean 'mine.yaml'", code=2)
+    accounts = tmp_path / "accounts.toml"
+    accounts.write_text('[eu]\napi_key = "k"\n')
+    accounts.chmod(0o600)
+    monkeypatch.setenv("PINECONE_CONNECTIONS", str(accounts))
+    refused("audit", "pinecone@eus:brain", says="no account 'pinecone@eus' here.*did you mean 'pinecone@eu'", code=2)
 
 
 def test_a_plan_file_that_is_missing(refused: Refused) -> None:
@@ -127,7 +155,11 @@ def test_a_plan_file_that_is_missing(refused: Refused) -> None:
 def test_a_plan_file_that_is_malformed(refused: Refused) -> None:
     Path("torn.yaml").write_text("moves: [")
     Path("other.yaml").write_text("recipe: pancakes\n")
-    refused("apply", "torn.yaml", "--no-backup", says="torn.yaml is not YAML", code=2)
+    refused("apply", "torn.yaml", "--no-backup", says="torn.yaml is not a plan: it is not YAML", code=2)
+    # Nor is any other file that a person has at hand
+    Path("README.md").write_text("# vecfleet\n\nMoves vectors.\n")
+    answer = refused("apply", "README.md", "--no-backup", says="README.md is not a plan: it names no moves", code=2)
+    assert "next: name a file that `vecfleet plan` wrote" in answer.err
     refused("apply", "other.yaml", "--no-backup", says="other.yaml is not a plan", code=2)
 
 
@@ -337,7 +369,11 @@ def test_with_json_an_error_is_one_line_of_json_with_its_code(
     answer = vecfleet("status", "99", "--json")
     error = json.loads(answer.err.splitlines()[-1])["error"]
     assert (answer.code, answer.out) == (2, "")
-    assert error == {"code": "not-found", "message": "there is no job 99", "next_step": "`vecfleet jobs` lists them"}
+    assert error == {
+        "code": "not-found",
+        "message": "there is no job 99; there are none yet",
+        "next_step": "`vecfleet jobs` lists them",
+    }
 
 
 def takes_a_job(where: str) -> bool:

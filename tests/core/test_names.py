@@ -99,3 +99,11 @@ def test_other_twin_names_are_refused_with_a_sentence(name: str) -> None:
     with pytest.raises(BadName) as refusal:
         names.check_semantic_twin_name(name)
     assert refusal.value.next_step
+
+
+def test_a_misspelt_name_is_answered_by_the_nearest_ones() -> None:
+    assert names.meant("prd", ["prod", "staging"]) == "; did you mean 'prod'?"
+    assert (
+        names.meant("coach-tset", ["coach-test", "coach-best", "x"]) == "; did you mean 'coach-test' or 'coach-best'?"
+    )
+    assert names.meant("prod", ["x"]) == names.meant("prod", []) == ""

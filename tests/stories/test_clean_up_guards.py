@@ -48,7 +48,8 @@ def test_clean_up_is_refused_until_everything_is_verified_decided_and_cut_over(o
     age = sa.update(t.target).values(sequence=t.target.c.check_sequence, verdict_at=sa.text("now() - interval '25 h'"))
     with world.fleet.database.begin() as connection:
         connection.execute(age)
-    with refused(world, job_id, f"the verdict on {alma.namespace} is more than 24 hours old"):
+    count = len(world.targets(job_id))
+    with refused(world, job_id, f"the verdicts on {count} targets are more than 24 hours old: {alma.namespace}"):
         clean_up(world, job_id)
     # Then after a fresh verification and another cut-over it is done, and the accepted record stays
     world.start_dispatcher()
@@ -164,7 +165,7 @@ def test_what_a_target_lost_after_the_cut_over_keeps_its_source_however_small_it
     said = f"{ana} is empty or gone, and 9 records were written to it: the source may be the last place that has them. "
     typed = f"vecfleet set {job_id} missing 9 --target {ana}"
     assert world.move(job_id, "__default__").reason == (
-        f"{said}If the application deleted them there: `{typed}`, then retry"
+        f"{said}If the application deleted them there: `{typed}`, then `vecfleet retry {job_id} failed`"
     )
     # Until a person says that this is meant
     acts.set_lever(world.fleet.database, job_id, WHO, "missing", 9, ana)

@@ -87,14 +87,14 @@ def test_from_a_plan_to_the_report_with_nothing_typed_but_the_next_lines(open_wo
     before = world.fill(alma=40, __default__=25)
     person = Person(world)
     # When a person types a plan where nothing runs yet, and from then on what is printed as next
-    line = person.follow(f"{PLAN} --default twin", until="vecfleet status 1")
+    line = person.follow(f"{PLAN} --default twin", until="vecfleet report 1")
     # Then the plan is shown and tried, what the fleet lacks is started as it is missed, and the readers are moved
     assert person.commands() == ["plan", "show", "apply", "apply", "dispatcher", "worker", "cutover"]
     # And after the day that plans wait by default, the verdicts are old
     world.later(timedelta(hours=25))
     person.follow(line, until="vecfleet audit")
     # Then the targets are read back once more before the old is deleted
-    assert person.commands()[7:] == ["status", "cleanup", "verify", "cleanup", "cleanup", "status", "report"]
+    assert person.commands()[7:] == ["report", "cleanup", "verify", "cleanup", "cleanup", "status", "report"]
     assert world.job(1).state is JobState.CLEANED
     assert_same_index(world.emulator.dump(SMALL), as_twins(before))
 

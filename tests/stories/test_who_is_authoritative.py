@@ -84,7 +84,7 @@ def test_where_many_records_are_missing_after_the_switch_a_person_must_say_that_
     assert world.move(job_id, "alma").reason == (
         f"11 of the 40 records written to {target_of('alma')} are not there any more: the source may be the last "
         f"place that has them. If the application deleted them there: `vecfleet set {job_id} missing 11 --target "
-        f"{target_of('alma')}`, then retry"
+        f"{target_of('alma')}`, then `vecfleet retry {job_id} failed`"
     )
     # Until a person says that the application deleted them
     acts.set_lever(world.fleet.database, job_id, WHO, "missing", 11)

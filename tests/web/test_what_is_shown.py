@@ -192,6 +192,44 @@ def test_a_chart_without_a_line_is_left_out(table: JobTable, signed_in: Browser)
     assert "Pace, of the limits" not in page
 
 
+def test_a_job_that_is_over_says_what_was_proven_how_to_go_back_and_when_it_worked(
+    table: JobTable, signed_in: Browser
+) -> None:
+    """The page of a finished job named neither its proof nor its way back, and its chart had no end."""
+    table.apply(plan_of(planned("s", "t-s")))
+    table.verified({"s": [["a", "b"], ["c"]]})
+    with table.by_hand() as connection:
+        connection.execute(sa.update(t.batch).values(first_leased_at=sa.text("now() - interval '1 hour'")))
+    browser = signed_in("viewer")
+    proof = "✓ 3 records were read back from 1 target namespace and found equal."
+    assert proof in browser.get("/jobs/1").text
+    for state, back in (("finished", "vecfleet rollback 1"), ("cleaned", "vecfleet plan reverse 1")):
+        table.put(state=state, way_back="until clean-up `vecfleet rollback`; after it `vecfleet plan reverse`")
+        page = browser.get("/jobs/1").text
+        assert proof in page and f"Way back: <code>{back}</code>" in page
+        assert re.search(r"<span>\d\d:\d\d:\d\d to \d\d:\d\d:\d\d</span>", page)
+    # And what was rolled back has neither
+    table.put(state="rolled_back")
+    page = browser.get("/jobs/1").text
+    assert "Way back" not in page and "found equal" not in page
+
+
+def test_a_job_that_rests_counts_its_time_no_further(table: JobTable, signed_in: Browser) -> None:
+    # Given a job that was verified, and has waited for a person for an hour since
+    table.apply(plan_of(planned("s", "t-s")))
+    table.verified({"s": [["a"]]})
+    with table.by_hand() as connection:
+        hour_ago = sa.text("now() - interval '1 hour'")
+        values = dict.fromkeys(("created_at", "started_at", "verified_at"), hour_ago)
+        connection.execute(sa.update(t.job).values(**values))
+        connection.execute(sa.update(t.batch).values(first_leased_at=hour_ago, done_at=hour_ago))
+    browser = signed_in("viewer")
+    assert "took 0 s" in browser.get("/jobs/1").text
+    # And so of one that stopped for a person
+    table.put(state="needs_attention", resume_to="copied", reason="1 parked record waits for a decision")
+    assert "took 0 s" in browser.get("/jobs/1").text
+
+
 def test_the_table_says_that_trouble_stands_first_only_where_there_is_some(table: JobTable, signed_in: Browser) -> None:
     # Given a job of which everything is verified: nothing is in trouble, nothing is under way
     table.apply(plan_of(planned("calm", "t-calm"), planned("odd", "t-odd")))

@@ -26,7 +26,7 @@ def test_records_that_came_to_a_source_since_it_was_listed_are_told_before_it_co
     assert one.ids("s") == ["later", "later-still"]
     assert one.table.move.reason == (
         "s holds 2 records that were not copied: they came to it since it was listed; "
-        "move them with a plan of their own, then retry"
+        "move them with a plan of their own, then `vecfleet retry 1 failed`"
     )
 
     # And once they are elsewhere, a retry looks again, and the job ends

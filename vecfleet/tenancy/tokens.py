@@ -20,6 +20,7 @@ import orjson
 
 from vecfleet import logs
 from vecfleet.errors import BadInput, NotFound
+from vecfleet.names import meant
 from vecfleet.tenancy.guard import creators_of
 
 log = logs.get_logger("vecfleet.tenancy")
@@ -98,7 +99,8 @@ class TokenFile:
         with self._changing() as entries:
             named = [key for key in entries if key[:_NAME_CHARS] == name]
             if not named:
-                raise NotFound(f"there is no token {name!r}", next_step="vecfleet token list")
+                there = {key[:_NAME_CHARS] for key in entries}
+                raise NotFound(f"there is no token {name!r}{meant(name, there)}", next_step="vecfleet token list")
             ended = [_token(key, entries.pop(key)) for key in named]
         return ended[0]
 

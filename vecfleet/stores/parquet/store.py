@@ -9,6 +9,7 @@ import orjson
 
 from vecfleet.digests import DIGEST_VERSION
 from vecfleet.errors import BadInput, Conflict, Missing, WrongKind
+from vecfleet.names import meant
 from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.documents import Layout
 from vecfleet.stores.parquet import files
@@ -58,9 +59,10 @@ class ParquetStore:
             with files.translated(f"read the description of {index!r}"):
                 return file.read_bytes()
         except files.Replaced:
-            existing = ", ".join(self.names()) or "none"
+            existing = self.names()
             raise Missing(
-                f"there is no folder {index!r} with an {INDEX_FILE}; there are: {existing}",
+                f"there is no folder {index!r} with an {INDEX_FILE}; there are: {', '.join(existing) or 'none'}"
+                + meant(index, existing),
                 next_step="name one of them, as it stands under VECFLEET_ROOT",
             ) from None
 

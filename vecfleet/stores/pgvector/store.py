@@ -8,6 +8,7 @@ from typing import Any
 from psycopg import sql
 
 from vecfleet.errors import BadInput, Conflict, Missing, WrongKind
+from vecfleet.names import meant
 from vecfleet.pgvector import tables, values
 from vecfleet.pgvector.database import DatabaseConnection
 from vecfleet.pgvector.rows import COLLECTION
@@ -74,7 +75,8 @@ class PgvectorStore:
         if not matching:
             there = sorted(info.name for other in every.values() for info in _infos(other, server))
             raise Missing(
-                f"there is no schema {index!r} with namespaces here; there are: {', '.join(there) or 'none'}",
+                f"there is no schema {index!r} with namespaces here; there are: {', '.join(there) or 'none'}"
+                + meant(index, there),
                 next_step="name one of them, or check the address of the database"
                 if there
                 else "check that PGVECTOR_URL names the database; if it does, `vecfleet pg setup` makes the namespace "

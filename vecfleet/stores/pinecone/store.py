@@ -9,6 +9,7 @@ import httpx
 from pinecone import Index
 
 from vecfleet.errors import KeyRefused, Missing, WrongKind
+from vecfleet.names import meant
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Kind
 from vecfleet.stores.documents import Layout
@@ -60,9 +61,10 @@ class PineconeStore:
             with translated(f"describe the index {index!r}"):
                 info = kinds.info_of(self._client.get().indexes.describe(index))
         except Missing as error:
-            existing = ", ".join(info.name for info in self.indexes()) or "none"
+            existing = [info.name for info in self.indexes()]
             raise Missing(
-                f"there is no index {index!r} in this project; there are: {existing}",
+                f"there is no index {index!r} in this project; there are: {', '.join(existing) or 'none'}"
+                + meant(index, existing),
                 next_step="name one of them, or check that PINECONE_API_KEY belongs to the project you mean",
             ) from error
         self._require_project(info)
