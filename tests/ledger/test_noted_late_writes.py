@@ -7,10 +7,11 @@ from stages import a_job, soaked, target_of
 
 from orchestrator.core.model import Lease
 from orchestrator.core.states import BatchKind, CheckState, JobState
-from orchestrator.ledger import checks
+from orchestrator.ledger import checks, status
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts, late_writes
+from orchestrator.services.issues import issues_of
 
 
 def copied_late(database: Database, source: str = "s", to: str = "t-s", **policies: object) -> tuple[JobTable, Lease]:
@@ -187,6 +188,13 @@ def test_a_finished_copy_that_nobody_else_reads_says_it_itself(database: Databas
     acts.finish(database, table.job_id, "ana")
     note(table, late)
     assert reason(table).startswith("finished by ana: both sides stay; ") and sentence(table, late) in reason(table)
+    # And it is an issue of its report, although who finished it is none
+    with table.begin() as connection:
+        reading = status.reading(connection, table.job_id, namespaces=0)
+        asked = {"unlisted": 0, "asked": True, "cut": None, "names_ids": False}
+        issues = list(issues_of(connection, reading, [], None, reading.since, **asked))
+    assert [issue for issue in issues if "finished by" in issue] == []
+    assert [issue for issue in issues if sentence(table, late) in issue]
 
 
 def test_a_late_deletion_voids_what_rests_on_that_namespace_in_other_jobs(database: Database) -> None:

@@ -158,6 +158,29 @@ def test_what_a_bucket_still_has_of_an_erased_tenant_begins_no_job_and_is_found_
     assert apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
 
 
+def test_what_a_bucket_still_has_of_an_erased_tenant_in_a_namespace_of_two_is_taken_away_before_a_verdict(
+    open_world: OpenWorld, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # Given a bucket that was filled before one of two tenants who share a namespace was erased
+    world = open_world(pinecone_index_name=SMALL, freshness_wait_seconds=0.2)
+    exported(world, alma=[row("alma-0", creator_id="alma"), row("zoe-0", creator_id="zoe")])
+    bucket = tmp_path_factory.mktemp("elsewhere") / "bucket"
+    shutil.copytree(world.folder / FOLDER, bucket)
+    assert erase(world, "zoe")
+    world.emulator.create_index(COPY)
+    options = ImportOptions(folder=FOLDER, index=COPY, bulk=BulkFiles(f"file://{bucket}"))
+    plan = plan_import(world.fleet.folders, world.fleet.store, options, now=datetime.now(UTC))
+
+    # When the service has imported it, which no name of a namespace tells
+    job_id = apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+    assert set(world.emulator.dump(COPY)["alma"]) == {"alma-0", "zoe-0"}
+
+    # Then the job proves nothing before the tenant's record is gone again
+    world.start(workers=1)
+    world.reaches(job_id, JobState.VERIFIED)
+    assert set(world.emulator.dump(COPY)["alma"]) == {"alma-0"}
+
+
 def erase(world: World, creator: str) -> bool:
     """Say whether the erasure has its certificate."""
     return bool(forget.erase(world.fleet, Tenant(creator), WHO, forget.reach(world.fleet)).certificate)
