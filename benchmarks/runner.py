@@ -1,7 +1,8 @@
 """Parts of the benchmark, run one after the other: shown as each ends, and kept in one JSON file.
 
 A part is a function `measure(quick)` that gives figures one by one. What it gave before it failed is kept, and the
-parts after it run all the same. The file is written anew after each part: an interrupted run has what was measured.
+parts after it run all the same. The file is written anew each time that a part was measured: an interrupted run has
+what was taken so far.
 
 A part is disturbed if other processes took more than a tenth of the processors while it ran. It says so and is measured
 again, three times at most; the least disturbed measurement counts, and the file says how disturbed it was.
@@ -11,7 +12,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,16 +81,20 @@ def run(
     form = "quick" if quick else "whole"
     console.print(f"{before['processor']}, {before['cores']} cores, Python {before['python']}; the {form} form")
     for name, measure in parts.items():
-        ran.append(_undisturbed(name, measure, quick, console, others))
-        if json_file is not None:
-            json_file.write_text(json.dumps(document(ran, quick, before), indent=2) + "\n", encoding="utf-8")
+        for best in _undisturbed(name, measure, quick, console, others):
+            if json_file is not None:
+                told = document([*ran, best], quick, before)
+                json_file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        ran.append(best)
     if json_file is not None:
         console.print(f"Figures and raw samples: {json_file}")
     return int(any(one.failed for one in ran))
 
 
-def _undisturbed(name: str, measure: Measure, quick: bool, console: Console, others: Callable[[], float]) -> Ran:
-    """Measure the part until nothing disturbs it, or as often as it may be; return the least disturbed of them.
+def _undisturbed(
+    name: str, measure: Measure, quick: bool, console: Console, others: Callable[[], float]
+) -> Iterator[Ran]:
+    """Measure the part until nothing disturbs it, or as often as it may be; give each time the least disturbed so far.
 
     A repeat that ends before its last figure costs none of those that were taken before.
     """
@@ -97,16 +102,20 @@ def _undisturbed(name: str, measure: Measure, quick: bool, console: Console, oth
     for tried in range(1, _TRIES + 1):
         last = _one(name, measure, quick, console, others)
         if last.failed or not last.figures:
-            if not whole:
-                return last
-            console.print(f"{name}: the figures that were taken before are kept\n")
-            break
+            if whole:
+                console.print(f"{name}: the figures that were taken before are kept\n")
+            yield replace(_least_disturbed(whole), tries=tried) if whole else last
+            return
         whole.append(last)
+        yield replace(_least_disturbed(whole), tries=tried)
         if not last.disturbed:
-            break
+            return
         what = "it is measured again" if tried < _TRIES else "the least disturbed of its figures are kept"
         console.print(f"{name} was disturbed: other processes took {last.others:.0%} of the processors; {what}\n")
-    return replace(min(whole, key=lambda one: one.others), tries=tried)
+
+
+def _least_disturbed(ran: Sequence[Ran]) -> Ran:
+    return min(ran, key=lambda one: one.others)
 
 
 def _one(name: str, measure: Measure, quick: bool, console: Console, others: Callable[[], float]) -> Ran:

@@ -196,6 +196,25 @@ def test_a_repeat_that_fails_costs_none_of_the_figures_that_are_complete(tmp_pat
     assert "the emulator is gone" in told.getvalue()
 
 
+def test_a_run_that_is_stopped_while_a_part_is_measured_again_has_its_figures(tmp_path: Path) -> None:
+    # Given a part that others disturb, and somebody who does not wait for it to be measured again
+    taken, tries = [0.0], iter((1, 2))
+
+    def disturbed(quick: bool) -> Iterator[Figure]:
+        taken[0] += 1_000.0
+        if next(tries) == 2:
+            raise KeyboardInterrupt
+        yield Figure("copy", 1.0, "s")
+
+    # When the run is stopped
+    with pytest.raises(KeyboardInterrupt):
+        ran(tmp_path, {"copy": disturbed}, others=lambda: taken[0])
+
+    # Then its file has what was taken first
+    body = json.loads((tmp_path / "figures.json").read_text())
+    assert [one["value"] for one in body["measures"]] == [1.0] and body["parts"]["copy"]["disturbed"]
+
+
 def test_a_part_of_which_only_some_is_left_out_is_measured_again_like_any_other(tmp_path: Path) -> None:
     # Given a part that lacks what its last figure needs, and that others disturb once
     taken, values = [0.0], iter((1.0, 2.0))
