@@ -1,4 +1,4 @@
-"""What texts cost: each request is on the account and under the cap before it is sent, each try of it anew."""
+"""Costs of texts: each request is on the account and under the cap before it is sent, each try of it anew."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
