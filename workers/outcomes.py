@@ -54,6 +54,7 @@ class Outcome:
 
 LEASE_LOST = Outcome(State.RETRY, "the lease was lost; another worker repeats the batch")
 UNRECORDED = Outcome(State.RETRY, "the job table does not answer; the batch is retried once its lease has expired")
+UNTOLD = Outcome(State.RETRY, "its worker could not record what became of it; it is retried once its lease has expired")
 UNBEGUN = Outcome(State.RETRY, "the job table does not answer; the wake-up is sent again")
 SPLIT = Outcome(State.SUCCESS, "too large: split in two")
 

@@ -19,7 +19,7 @@ from orchestrator.core.model import Lease
 from orchestrator.core.wording import went_on
 from orchestrator.queue import TASKS, args_text, kwargs_text, task_id, wakeup_of
 from workers import signalling
-from workers.outcomes import Outcome, State
+from workers.outcomes import UNTOLD, Outcome, State
 
 _EVENTS = {State.SUCCESS: "task-succeeded", State.RETRY: "task-retried", State.FAILURE: "task-failed"}
 _SEVERITY = list(State)
@@ -38,6 +38,8 @@ class Request(request.Request):  # type: ignore[misc]
         elif type == "task-succeeded":
             word, _, text = str(fields.pop("result")).partition(" ")
             type, fields = _EVENTS[State(word)], fields | _told(State(word), text)
+        elif type == "task-failed":  # the process was killed, or our own code raised
+            type, fields = _EVENTS[UNTOLD.state], _told(UNTOLD.state, UNTOLD.text)
         self.show(type, self.id, self._named | fields)
 
     @property

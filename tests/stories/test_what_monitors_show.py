@@ -140,3 +140,16 @@ def test_forked_workers_show_one_task_a_wake_up_in_its_worst_state(world: World,
     assert all(task.result.startswith("Conflict: ") and SECRET not in task.result for task in failed)
     assert all(ast.literal_eval(task.kwargs)["job"] == job_id for task in failed)
     assert not any(task.traceback for task in monitor.tasks())
+
+
+def test_a_batch_whose_process_was_killed_is_shown_as_tried_again(world: World, monitor: Monitor) -> None:
+    # Given a process that a limit of Celery's kills in the middle of a copy
+    world.fill(alma=20)
+    world.emulator.fault(operation="upsert", hang=True)
+    start(world, monitor, "-P", "prefork", "-c", "1", "--time-limit", "4")
+    world.apply(world.plan(SMALL))
+    # Then its task waits for nobody: the lease brings the batch back
+    [copy, *_] = world.until("its end shows", lambda: monitor.ended("copy_batch"))
+    assert copy.state == "RETRY"
+    assert copy.result == "its worker could not record what became of it; it is retried once its lease has expired"
+    assert copy.traceback is None
