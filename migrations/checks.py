@@ -81,9 +81,9 @@ def check_ids(moves: Sequence[PlannedMove], survey: Survey, policies: Policies, 
     if not beyond or not store.startswith("pinecone"):
         return findings
     total = sum(move.records for move in moves)
-    ids = f"{counted(beyond, 'id')} of {total:,} {'holds' if beyond == 1 else 'hold'} other characters than ASCII"
+    ids = f"{counted(beyond, 'id')} of {total:,} {'holds' if beyond == 1 else 'hold'} characters other than ASCII"
     if policies.encoded_ids:
-        findings.warnings.append(f"{ids}: at Pinecone they stand encoded, as caf~0000e9 for café")
+        findings.warnings.append(f"{ids}: at Pinecone they are encoded, as caf~0000e9 for café")
     else:
         findings.warnings.append(
             f"{ids}: Pinecone refuses these, and their records will be parked; `--encode-ids` takes them there "
@@ -326,7 +326,7 @@ def check_map(moves: Sequence[PlannedMove], policies: Policies, sample: Sequence
         return findings
     if policies.writers == "dual":
         findings.problems.append(
-            "an application that writes to both sides does not know the metadata map: say `--writers delta` or freeze"
+            "an application that writes to both sides does not know the metadata map: use `--writers delta` or freeze"
         )
     owners = (asked.writes | asked.removes) & OWNER_KEYS
     if owners and any(move.creator is not None or move.to is None for move in moves):
@@ -344,12 +344,12 @@ def check_map(moves: Sequence[PlannedMove], policies: Policies, sample: Sequence
         )
     if not asked.travels:
         findings.warnings.append(
-            "the metadata map cannot be taken back: values that it drops or replaces do not travel, and no record "
-            "shows that it was mapped"
+            "the metadata map cannot be taken back: records do not carry the values "
+            "that it drops or replaces, and none shows that it was mapped"
         )
     elif asked.drop:
         findings.warnings.append(
-            f"the values of {few(asked.drop)} travel on in each record that has them, under {MARK!r}, so that the map "
+            f"the values of {few(asked.drop)} stay in each record that has them, under {MARK!r}, so that the map "
             "can be taken back; `--map-undo none` leaves them out for good"
         )
     return findings

@@ -189,9 +189,7 @@ def _rows_by_namespace(
             absent.append(name)
         rows[name] = row
     if absent:
-        findings.problems.append(
-            f"the list names namespaces that the index does not hold, or only empty: {few(absent)}"
-        )
+        findings.problems.append(f"the list names namespaces that the index lacks or that are empty: {few(absent)}")
     if names.DEFAULT in rows and grouping.default is not None:
         findings.problems.append(f"the list decides __default__, and so does the option ({grouping.default})")
     return rows
@@ -268,7 +266,7 @@ def _settle_unowned(
     if grouping.unowned == "fail":
         result.findings.problems.append(
             f"nobody is known to own {few(unowned)}: add them to the look-up or the list (--list), or "
-            "say --unowned skip or review"
+            "use --unowned skip or review"
         )
     elif grouping.unowned == "skip":
         result.left_alone += unowned

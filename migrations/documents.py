@@ -77,7 +77,9 @@ class _Preflight:
     def findings(self, *, parks: bool) -> Findings:
         findings = Findings()
         for why in sorted(self.counts, key=lambda why: (-self.counts[why], why)):
-            text = f"{counted(self.counts[why], 'record')} can be no document: {why}: {few(self.refused[why])}"
+            text = (
+                f"{counted(self.counts[why], 'record')} cannot be stored as a document: {why}: {few(self.refused[why])}"
+            )
             findings.found(text + (" will be parked" if parks else ""), stops=not parks)
         return findings
 
@@ -179,7 +181,7 @@ def _layout(survey: Survey, fields: Mapping[str, Any], names: Mapping[str, str])
     layout = Layout.of(described)
     why = layout.objection_to_names() if layout is not None else "the fields for vectors begin with an underscore"
     if layout is None or why is not None:
-        raise BadInput(f"no document index can be made so: {why}", next_step="choose other names")
+        raise BadInput(f"no such document index can be created: {why}", next_step="choose other names")
     return layout
 
 

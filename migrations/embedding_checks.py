@@ -79,7 +79,7 @@ def check_embedding(
     if policies.writers == "dual":
         findings.problems.append(
             "an application that writes to both sides makes its own vectors of the new model, and no two requests for "
-            "one are sure to give the same: say `--writers delta` or freeze"
+            "one are sure to give the same: use `--writers delta` or freeze"
         )
     if embedding.integrated:
         findings.problems += _against_integrated(embedding, survey.source, policies)

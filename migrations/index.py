@@ -92,7 +92,7 @@ def new_index(survey: Survey, name: str, asked: NewIndex) -> NewIndex | None:
 
 
 def require_nothing_asked(asked: NewIndex, what: str) -> None:
-    """Raise BadInput if something is asked of a new index where the target is no index of Pinecone."""
+    """Raise BadInput if something is asked of a new index where the target is not an index of Pinecone."""
     if asked != NewIndex():
         raise BadInput(
             f"{what} has no cloud, tags, deletion protection or read capacity",

@@ -157,7 +157,7 @@ def _problem_of_value(value: Any) -> str | None:
         case int() if abs(value) > _EXACT_INTEGER:
             return f"{value}, which no store keeps exactly"
         case float() if not math.isfinite(value):
-            return f"{value}, which is no finite number; a text stands in quotes"
+            return f"{value}, which is not a finite number; a text stands in quotes"
         case int() | float():
             return None
         case str():

@@ -50,7 +50,7 @@ def questions_of(root: Path, gate: Gate, namespace: str) -> list[Question]:
     assert gate.file is not None, "only a gate with a file has questions"
     if _digest(root, gate.file) != gate.digest:
         raise BadInput(
-            f"the questions in {gate.file} are not those of the plan any more",
+            f"the questions in {gate.file} are no longer those of the plan",
             next_step="put the file back as it was, on every machine of the fleet; or make the plan again",
         )
     return [question for question in read_questions(root, gate.file) if question.namespace == namespace]
@@ -78,7 +78,7 @@ def _read(file: str, number: int, line: str) -> Question:
     except ValueError as error:
         raise wrong("it is no JSON") from error
     if not isinstance(body, dict):
-        raise wrong("it is no JSON object")
+        raise wrong("it is not a JSON object")
     if unknown := sorted(body.keys() - _FIELDS):
         raise wrong(f"it has a field {unknown[0]!r}, and there is none of that name")
     text, namespace, relevant, like = (body.get(name) for name in ("question", "namespace", "relevant", "like"))

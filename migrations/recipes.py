@@ -156,7 +156,7 @@ def plan_import(folders: Store, store: Store, options: ImportOptions, *, now: da
     if options.common.policies.writers != "freeze":
         raise BadPlan(
             "an exported folder holds what was exported, and nobody writes to it: there is nothing to follow",
-            next_step="leave --writers away; what came since: `vecfleet plan index` or `plan stores` with "
+            next_step="leave out --writers; for what came since: `vecfleet plan index` or `plan stores` with "
             "`--writers delta` from the index itself",
         )
     surveyor = Surveyor(folders, Surveyor(store))

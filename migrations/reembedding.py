@@ -49,7 +49,7 @@ def plan_reembed(store: Store, into: Store, options: ReembedOptions, *, model: E
         )
     if options.embedding.integrated and not into.name.startswith("pinecone"):
         raise BadPlan(
-            f"{options.target!r} is no index of Pinecone, and only those embed texts themselves",
+            f"{options.target!r} is not an index of Pinecone, and only those embed texts themselves",
             next_step="leave --integrated out: the workers embed, and write vectors",
         )
     in_tables = into.name in TABLES

@@ -194,7 +194,7 @@ class Pair:
         found = _PAIR.fullmatch(text)
         if found is None:
             raise BadInput(
-                f"{text!r} does not say what it becomes",
+                f"{text!r} lacks its new name",
                 next_step="write the old name and the new one: 'prod=prod_v2', 'tenant-*=t/{1}'",
             )
         return cls(found[1], found[2])

@@ -27,7 +27,7 @@ SAMPLE_RECORDS = 40
 class HeldNamespace:
     """A namespace: the number of its records (`exact`: its ids were listed), and its filterable fields.
 
-    `beyond_ascii`: how many of the listed ids hold other characters than ASCII.
+    `beyond_ascii`: how many of the listed ids hold characters other than ASCII.
     """
 
     records: int

@@ -67,7 +67,7 @@ def open_rows(ref: TextsRef, columns: Collection[str], settings: Settings) -> Te
     path = within(settings.vecfleet_root, ref.file)
     if _digest(path) != ref.digest:
         raise BadInput(
-            f"the texts in {ref.file} are not those of the plan any more",
+            f"the texts in {ref.file} are no longer those of the plan",
             next_step="put the file back as it was, on every machine of the fleet; or make the plan again",
         )
     return _File(ref, columns, path)
@@ -226,7 +226,7 @@ def _parquet(path: Path, columns: list[str]) -> Any:
         there = parquet.read_schema(path).names
         return parquet.read_table(path, columns=[column for column in columns if column in there])
     except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput(f"{path.name} is no Parquet file", next_step="write it as Parquet, or as .jsonl") from error
+        raise BadInput(f"{path.name} is not a Parquet file", next_step="write it as Parquet, or as .jsonl") from error
 
 
 def _lines(path: Path, columns: list[str]) -> Any:
@@ -239,7 +239,7 @@ def _lines(path: Path, columns: list[str]) -> Any:
         return json.read_json(path, parse_options=options)
     except pa.ArrowInvalid as error:
         raise BadInput(
-            f"{path.name} is no file of JSON lines with texts in {', '.join(columns)}",
+            f"{path.name} is not a file of JSON lines with texts in {', '.join(columns)}",
             next_step='write each line so: {"id": "…", "text": "…"}',
         ) from error
 

@@ -29,7 +29,7 @@ class Window(BaseModel):
         """Read hours as a person types them. Raises BadInput."""
         match = _HOURS.fullmatch(typed)
         if match is None:
-            raise BadInput(f"{typed!r} is no window", next_step="write from when until when: --window 01:00-04:00")
+            raise BadInput(f"{typed!r} is not a window", next_step="write from when until when: --window 01:00-04:00")
         if match["opens"] == match["closes"]:
             raise BadInput(
                 f"a window from {match['opens']} until {match['closes']} has no hours",

@@ -46,7 +46,7 @@ def located(text: str) -> tuple[str, str]:
     store, _, index = text.rpartition(":")
     if not index or (store and store != PINECONE and not store.startswith(ACCOUNT)) or index.startswith(ACCOUNT):
         raise BadInput(
-            f"{text!r} is no index of Pinecone",
+            f"{text!r} is not an index of Pinecone",
             next_step=f"name an INDEX, or {ACCOUNT}NAME:INDEX; `vecfleet plan stores` goes between stores",
         )
     return store or PINECONE, index

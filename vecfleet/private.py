@@ -39,7 +39,7 @@ def read_private(path: Path, setting: str, content: TypeAdapter[Content], remedy
         said = f"{path} of {setting} cannot be read: {error.strerror}"
         raise BadInput(said, next_step=remedy) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is no TOML", next_step=remedy) from error
+        raise BadInput(f"{path} is not TOML", next_step=remedy) from error
     except ValidationError as error:
         shown = error.errors()[:_COMPLAINTS]
         said = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in shown)

@@ -29,7 +29,7 @@ def _by_psycopg(url: SecretStr) -> SecretStr:
     """Return the address of a Postgres as SQLAlchemy takes it. Providers write `postgres://`, without the driver."""
     scheme, _, place = url.get_secret_value().partition("://")
     if scheme not in ("postgres", "postgresql", "postgresql+psycopg") or not place:
-        raise ValueError("is no address of a Postgres: write postgresql://user:password@host:5432/name")
+        raise ValueError("is not an address of a Postgres: write postgresql://user:password@host:5432/name")
     return SecretStr(f"postgresql+psycopg://{place}")
 
 

@@ -86,7 +86,7 @@ QUESTIONS = (
     ),
     _refusal(
         "other-characters",
-        "Is an id of other characters than ASCII taken?",
+        "Is an id of characters other than ASCII taken?",
         _REFUSED,
         _upsert("other-characters", vector("é")),
         "`--encode-ids` writes such ids of Postgres in ASCII",

@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the edge: people get a sentence, the log the traceback
         fault = VecfleetError(
-            f"an unexpected {type(error).__name__} ended this: a fault of vecfleet, not yours",
-            next_step=f"look at, and send, the traceback in {_log(words)}",
+            f"an unexpected {type(error).__name__} ended this command: a fault of vecfleet, not yours",
+            next_step=f"read the traceback, and report it: {_log(words)}",
         )
         say_error(fault, as_json="--json" in words)
         return _BUG

@@ -193,7 +193,7 @@ def stores(
     (from_store, from_index), (to_store, to_index) = _place(source), _place(target)
     if encode_ids and from_store.startswith("pinecone") == to_store.startswith("pinecone"):
         raise BadInput(
-            "`--encode-ids` is for the ids at Pinecone of records whose other side is another store",
+            "`--encode-ids` works only between Pinecone and another store",
             next_step="leave it out: between these two ids stay as they are",
         )
     with fleet() as parts:
@@ -252,12 +252,13 @@ def _bulk(via: str, uri: str | None, integration: str | None) -> BulkFiles | Non
         return BulkFiles(uri, integration)
     if via == "bulk":
         raise BadInput(
-            "`--via bulk` needs the place from which the service can read the folder's files",
+            "`--via bulk` needs a place where the service can read the folder's files",
             next_step="copy the folder into a bucket, and name that: `--uri s3://BUCKET/DIR`",
         )
     if uri is not None or integration is not None:
         raise BadInput(
-            "`--uri` and `--storage-integration` are for `--via bulk`", next_step="add `--via bulk`, or leave them out"
+            "`--uri` and `--storage-integration` work only with `--via bulk`",
+            next_step="add `--via bulk`, or leave them out",
         )
     return None
 

@@ -40,7 +40,7 @@ def purge(
         if as_json:
             if not dry_run and not yes:
                 raise Refused(
-                    "this needs a yes, and --json asks nothing",
+                    "this needs a confirmation, and --json asks no question",
                     code="answer-missing",
                     next_step="add --yes, or --dry-run",
                 )
@@ -66,7 +66,7 @@ def _steps(days: float, job: int | None, going: list[Ended]) -> list[str]:
 
 def _show(ended: list[Ended], days: float) -> None:
     if not ended:
-        say(f"no job that ended {in_days(days)} ago or earlier has anything to let go of")
+        say(f"no job that ended {in_days(days)} ago or earlier has anything to delete")
         return
     rows = [
         (job.job_id, job.state, job.source, f"{job.ended_at:%Y-%m-%d}", f"{job.batches:,}", _size(job), job.stays)
@@ -122,7 +122,7 @@ def verify(
         if chain.head and not keyed:
             say(_NO_KEY)
         if head is not None:
-            say("the head that was given is one of them: nothing up to it was changed since")
+            say("the given head is one of them: nothing before it was changed since")
         if chain.unsealed:
             say(f"{counted(chain.unsealed, 'more waits', 'more wait')} for the dispatcher to seal them")
         say_next(steps)
@@ -168,7 +168,7 @@ def notices(
         if as_json:
             say_json({"taken_by": test, "next_steps": steps})
             return
-        say(f"{test} has taken a made-up notice")
+        say(f"{test} accepted a made-up notice")
         say_next(steps)
         return
     with fleet() as parts, parts.database.begin() as connection:
@@ -184,7 +184,7 @@ def notices(
     if again:
         say(f"{counted(made_due, 'notice is', 'notices are')} sent once more")
     if not receivers:
-        say("nobody is told: no dispatcher has started with a file in VECFLEET_HOOKS that names a receiver")
+        say("nobody is notified: no dispatcher has started with a file in VECFLEET_HOOKS that names a receiver")
     else:
         say_table(
             ("receiver", "events", ">waiting", ">given up", "oldest", "last answer"),

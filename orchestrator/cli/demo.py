@@ -97,8 +97,8 @@ def _files(home: Path, environment: dict[str, str], *names: str) -> Iterator[lis
     files = [home / name for name in names]
     with _environment(environment):
         say(
-            "The emulator's reads do not lag: FRESHNESS_WAIT_SECONDS, how long what was written may stay unseen, is "
-            f"{environment['FRESHNESS_WAIT_SECONDS']} here; beside Pinecone it is 60."
+            "The emulator's reads do not lag: FRESHNESS_WAIT_SECONDS, how long a write may stay unseen, is "
+            f"{environment['FRESHNESS_WAIT_SECONDS']} here; with Pinecone it is 60."
         )
         try:
             yield files
@@ -114,7 +114,7 @@ def _regroup(home: Path, environment: dict[str, str]) -> None:
             *("plan", "creators", INDEX, "--creator", CREATOR, "--default", "twin", "--conflicts", "keep"),
             *("--soak-seconds", "0", "--exclusive", "--out", str(plan)),
         )
-        say("\nThere is no backup of the emulator's index, so apply is told that none is wanted.")
+        say("\nThe emulator's index needs no backup, so apply runs with --no-backup.")
         _type("apply", str(plan), "--no-backup", "--watch")
         _type("cutover", "1", "--percent", "100")
         _type("cleanup", "1", "--yes", "--watch")
@@ -175,7 +175,7 @@ def _type(*words: str, may_rest: bool = False) -> None:
     if code:
         raise VecfleetError(
             f"`vecfleet {words[0]}` ended with exit code {code}",
-            next_step="what it printed says why; `vecfleet demo` begins anew",
+            next_step="its output says why; `vecfleet demo` starts again",
         )
 
 

@@ -60,8 +60,8 @@ def forget(
             say(f"This erases {_called(tenant)} for good, wherever its records are in:")
             say(f"{_listed(places)}; our own tables, logs and plan files in {PLANS}/ forget it, too.")
             say(
-                "Not reached: indexes that neither a job nor --index names, backups, copies kept elsewhere, plan files "
-                "that --out put elsewhere, ownership files, and lists of namespaces. Look into those yourself."
+                "Not reached: indexes that neither a job nor --index names, backups, copies kept elsewhere, "
+                "plan files that --out put elsewhere, ownership files, and lists of namespaces. Search those yourself."
             )
             if places.given_up:
                 say(f"The service may fill these yet, and somebody gave that up: {', '.join(places.given_up)}. The")
@@ -154,8 +154,8 @@ def _say_nothing_was_found(tenant: Tenant, near: str) -> None:
     named = f"--creator {quote(tenant.creator)}" + (f" --twin {quote(tenant.twin)}" if tenant.twin else "")
     say(f"nothing of {_called(tenant)} was found, so nothing was erased{near}", style="yellow")
     say("Indexes were listed, fetched and queried, and our own tables searched: it is gone already, or the name is")
-    say("mistyped, which looks just so. Check how it is written: the fence stands against this very name, and")
-    say(f"`vecfleet readmit {named}` takes it away.")
+    say("mistyped, which looks the same. Check the spelling: the fence applies to exactly this name, and")
+    say(f"`vecfleet readmit {named}` removes it.")
 
 
 def _nearest(places: Reach, tenant: Tenant) -> str:
@@ -177,8 +177,8 @@ def readmit(
     with fleet() as parts, parts.database.begin() as connection:
         if not erasures.lift(connection, subject_of(Tenant(creator, twin)), who()):
             raise NotFound(
-                f"no fence stands against {_called(Tenant(creator, twin))}: jobs may write its records as it is",
-                next_step="check how it is written; a fence is raised by `vecfleet forget`, for just what that named",
+                f"there is no fence against {_called(Tenant(creator, twin))}: jobs may write its records already",
+                next_step="check the spelling; `vecfleet forget` raises a fence for exactly the names it was given",
             )
     say(f"jobs may write records of {_called(Tenant(creator, twin))} again")
     say_next(["vecfleet jobs"])

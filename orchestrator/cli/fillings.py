@@ -50,10 +50,10 @@ def give_up(
         say(f"The service {filling.doing}, as {filling.who} asked at {filling.begun_at:%Y-%m-%d %H:%M} UTC. Nobody can")
         say(f"tell whether that is over: {filling.stuck}")
         say(
-            "Until somebody can, no erasure has a certificate. Given up, each certificate says of this index that it "
-            "may hold, or still get, records of the tenant. What is certified already stays as it is."
+            "Until somebody can, no erasure gets a certificate. Once you give it up, each certificate "
+            "says that this index may hold, or still get, records of the tenant. Existing certificates do not change."
         )
         confirm_by_typing(index, yes=yes)
         fillings.give_up(parts, index, who())
-    say(f"{index} is given up; erase tenants again whose erasures have no certificate")
+    say(f"{index} is given up; repeat the erasures that have no certificate")
     say_next(["vecfleet filling list"])

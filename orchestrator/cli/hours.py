@@ -24,7 +24,7 @@ class HoursOptions:
         if self.window is None:
             if self.zone != "UTC":
                 raise BadInput(
-                    f"--zone {self.zone} is the zone of a window, and none is given",
+                    f"--zone {self.zone} needs a window, and none is given",
                     next_step="give one, as in --window 01:00-04:00 --zone Europe/Berlin",
                 )
             return None

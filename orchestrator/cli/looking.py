@@ -77,7 +77,7 @@ def show_evidence(
         sources = deletions.of_job(connection, job, namespace)
     if namespace is not None and not sources:
         raise NotFound(
-            f"job {job} has asked for no deletion of {namespace!r}", next_step=f"`vecfleet show-evidence {job}`"
+            f"job {job} has not asked for the deletion of {namespace!r}", next_step=f"`vecfleet show-evidence {job}`"
         )
     steps = [f"vecfleet report {job}"]
     if as_json:
@@ -167,9 +167,9 @@ def _steps_from(name: str, detail: IndexAudit) -> list[str]:
 
 def _export(store: Any, index: str | None, number: int, path: Path) -> dict[str, Any]:
     if index is None:
-        raise BadInput("a sample is taken of one index, and none is named", next_step="vecfleet audit INDEX …")
+        raise BadInput("a sample needs an index, and none is named", next_step="vecfleet audit INDEX …")
     if number < 1:
-        raise BadInput(f"a sample of {number} records is none", next_step="give a number above 0")
+        raise BadInput(f"a sample of {number} records is impossible", next_step="give a number above 0")
     surveyor = Surveyor(store)
     from migrations.exporting import export_sample  # loads Arrow
 
@@ -271,9 +271,7 @@ def pace(
             raise BadInput("REDIS_URL is not set", next_step=JOIN)
         limits = PaceReader(parts.settings.redis_url.get_secret_value()).every()
         if limits is None:
-            raise Unreachable(
-                "Redis does not answer: workers keep a small pace of their own", next_step="vecfleet doctor"
-            )
+            raise Unreachable("Redis does not answer: each worker keeps to a small pace", next_step="vecfleet doctor")
         with parts.database.begin() as connection:
             working = dashboards.paced(connection, namespaces=0)
             if any(is_hidden(seen.scope) for seen in limits):

@@ -89,9 +89,9 @@ def say_map(asked: MetadataMap, *, backward: bool) -> None:
     say(f"metadata{', taken back' if backward else ''}: {' · '.join(_operations(asked))}")
     if not backward:
         say(
-            "  it can be taken back: `migrated_from` and `_vecfleet_map` travel in each record"
+            "  it can be taken back: each record carries `migrated_from` and `_vecfleet_map`"
             if asked.travels
-            else "  it cannot be taken back: nothing of what it drops or replaces travels"
+            else "  it cannot be taken back: records do not carry what it drops or replaces"
         )
 
 

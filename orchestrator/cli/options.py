@@ -80,7 +80,7 @@ def _tags(typed: list[str]) -> dict[str, str]:
     for text in typed:
         key, separator, value = text.partition("=")
         if not separator or not key or key in tags:
-            why = "is given twice" if key in tags else "is no tag and its value"
+            why = "is given twice" if key in tags else "is not KEY=VALUE"
             raise BadInput(f"--tag {text!r} {why}", next_step="write each tag once, as --tag env=prod")
         tags[key] = value
     return tags
@@ -90,7 +90,7 @@ def _nodes(typed: str) -> ReadNodes:
     match = _NODES.fullmatch(typed)
     if match is None:
         raise BadInput(
-            f"{typed!r} is no read capacity",
+            f"{typed!r} is not a read capacity",
             next_step="name b1 or t1, shards and replicas, as in --read-capacity b1:1x2; left out: on demand",
         )
     return ReadNodes(match[1], int(match[2]), int(match[3]))

@@ -30,7 +30,7 @@ def job_number(word: str) -> int:
     number = int(word) if word.isascii() and word.isdigit() else 0
     if not 0 < number <= _LARGEST_JOB:
         raise BadInput(
-            f"{word!r} is no job: a JOB is the number that `vecfleet apply` gave it, as 1",
+            f"{word!r} is not a job: JOB is the number that `vecfleet apply` printed, such as 1",
             next_step="`vecfleet jobs` lists them",
         )
     return number
@@ -118,7 +118,7 @@ def confirm_by_typing(name: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise _nobody_answers("this needs a name typed, and nobody is at the terminal")
+        raise _nobody_answers("this needs a typed name, and nobody is at the terminal")
     if typer.prompt(f"Type {name} to go on") != name:
         raise Refused(
             "nothing was changed: that is not the name",
@@ -132,6 +132,6 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise _nobody_answers("this needs a yes, and nobody is at the terminal to give it")
+        raise _nobody_answers("this needs a confirmation, and nobody is at the terminal")
     if not typer.confirm(question):
         raise Refused("nothing was changed", code="answer-no", next_step="type the command again when you are sure")

@@ -235,7 +235,7 @@ def empty(
 def _no_collection(namespace: str, collection: str) -> NotFound:
     return NotFound(
         f"there is no collection {collection!r} in {namespace!r}",
-        next_step=f"`vecfleet pg collections {namespace}` lists those there are",
+        next_step=f"`vecfleet pg collections {namespace}` lists them",
     )
 
 

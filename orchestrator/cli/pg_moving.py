@@ -110,7 +110,7 @@ def _migrate(
             raise Refused(
                 "this does not hold: " + "; ".join(against),
                 code="check-failed",
-                next_step="`vecfleet pg namespaces` lists what there is",
+                next_step="`vecfleet pg namespaces` lists them",
                 objections=tuple(against),
             )
         confirm(f"{mode.capitalize()} {counted(preview['row_count'], 'row', 'rows')}?", yes=force)

@@ -183,7 +183,7 @@ def apply(
     """Start a job from a plan. The fleet does the work; this command may end."""
     if backup and no_backup:
         raise BadInput(
-            "--backup has a backup made first, and --no-backup goes on without one: both cannot be meant",
+            "--backup makes a backup first, and --no-backup makes none: they exclude each other",
             next_step="give one of the two",
         )
     if number:
@@ -198,7 +198,7 @@ def apply(
         if backup:
             if not reviewed.source.store.startswith(PINECONE):
                 raise BadInput(
-                    f"--backup is of an index of Pinecone; the source is in {reviewed.source.store}",
+                    f"--backup works only for Pinecone; the source is in {reviewed.source.store}",
                     next_step="back it up by its own means, and apply with --no-backup",
                 )
             applying.check(parts, reviewed)  # before the backup: one that is not needed would still be paid for
@@ -249,7 +249,7 @@ def _require_alone(others: Mapping[str, bool]) -> None:
     """Raise BadInput if the number of a job is wanted together with what makes no job, or prints more."""
     for option in (option for option, given in others.items() if given):
         raise BadInput(
-            f"--number prints the number of a job and ends; {option} does not go with it",
+            f"--number prints the job's number and exits; it cannot be combined with {option}",
             next_step="`JOB=$(vecfleet apply PLAN --number)`, and then `vecfleet status $JOB --watch`"
             if option == "--watch"
             else f"leave one of them out: {option} or --number",

@@ -111,7 +111,7 @@ def reembed(
         card = listed.model_copy(update={name: value for name, value in told.items() if value is not None})
         if integrated and card.provider != "pinecone":
             raise BadInput(
-                f"{card.name} is no model that Pinecone hosts: no index embeds by it itself",
+                f"{card.name} is not a model that Pinecone hosts: no index can embed with it",
                 next_step="name one, as --model pinecone/multilingual-e5-large; or leave --integrated out",
             )
         opened = open_model(card, settings)

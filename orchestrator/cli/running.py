@@ -39,9 +39,9 @@ def migrate() -> None:
     older = schema.upgrade_by(settings)
     say("the job table has the newest revision")
     if older:
-        say("restart what runs from before: workers, dispatchers, the page. They keep none of the newer rules")
+        say("restart whatever still runs: workers, dispatchers, the page. Older processes keep none of the newer rules")
     if settings.owner_database_url is not None:
-        say("the role of DATABASE_URL may use it, and change neither its shape nor what its audit trail says")
+        say("the role of DATABASE_URL may use it, but change neither its schema nor its audit trail")
     say_next(["vecfleet doctor"])
 
 
@@ -131,11 +131,11 @@ def _tell_this_shell(environment: Mapping[str, str]) -> None:
         err.print("next: vecfleet audit")
         return
     if stale := [name for name, value in environment.items() if os.environ.get(name, value) != value]:
-        err.print(f"this shell has other values of {', '.join(stale)}, until it takes these lines", soft_wrap=True)
+        err.print(f"this shell has other values of {', '.join(stale)}, until it runs these lines", soft_wrap=True)
     if sys.stdout.isatty():
         err.print(f"next: {addresses.JOIN_IT} joins this shell, or any other; then vecfleet audit", soft_wrap=True)
     else:
-        err.print(f"next: vecfleet audit, in a shell that took these lines, as by {addresses.JOIN_IT}", soft_wrap=True)
+        err.print(f"next: vecfleet audit, in a shell that ran these lines, as with {addresses.JOIN_IT}", soft_wrap=True)
 
 
 def _tell_again(settings: Settings) -> None:
@@ -143,7 +143,7 @@ def _tell_again(settings: Settings) -> None:
     if record is None:
         raise NotFound(
             f"nothing that `vecfleet up` started runs from {settings.vecfleet_home}",
-            next_step="`vecfleet up --detach`; or name the folder of what runs in VECFLEET_HOME",
+            next_step="`vecfleet up --detach`; or set VECFLEET_HOME to the folder of a stack that runs",
         )
     typer.echo(exports(record.environment))
     _tell_addresses(record.environment)
@@ -165,7 +165,7 @@ def page_address(environment: Mapping[str, str]) -> str:
 def _tell_how_to_join(environment: Mapping[str, str]) -> None:
     """Print lines with passwords to a terminal only: a log or journal is kept, and others may read it."""
     if not sys.stdout.isatty():
-        err.print("everything runs; `vecfleet up --print` prints the lines, with passwords, by which a shell joins")
+        err.print("everything runs; `vecfleet up --print` prints the lines, with passwords, with which a shell joins")
         return
     typer.echo(exports(environment))
     sys.stdout.flush()
@@ -187,17 +187,17 @@ def shut_down(
     record = StackRecord.read(settings.vecfleet_home)
     if erase and record is not None and (live := _live_jobs(record)):
         say(f"live: {'; '.join(live)}", style="yellow")
-        say("An erased job can neither go on nor go back, and nothing tells any more what it wrote where.")
-        confirm("Erase what is known of them?", yes=yes)
+        say("An erased job can neither continue nor go back, and no record says any more what it wrote where.")
+        confirm("Erase all that is known about them?", yes=yes)
     ran_here = down(settings.vecfleet_home, erase=erase)
     say("everything that ran here is stopped" if ran_here else "nothing was running here")
     if erase:
         say("its data are erased")
         if kept := _kept(settings):
-            say(f"kept, for it may be wanted without them: {', '.join(kept)}")
+            say(f"kept, because you may still need it: {', '.join(kept)}")
     if record is not None and (gone := addresses.given_out(record)):
-        again = "" if erase else "; `vecfleet up` from this folder gives out the same again"
-        say(f"a shell that joined it still has its addresses, which lead nowhere now{again}. They go with this line:")
+        again = "" if erase else "; `vecfleet up` from this folder uses the same ones again"
+        say(f"a shell that joined it still has its addresses, which lead nowhere now{again}. This line unsets them:")
         say(f"unset {' '.join(gone)}")
 
 

@@ -93,8 +93,8 @@ def token_create(
         raise BadInput("a user's token needs a creator", next_step="`--creator ID`")
     if role != "user" and creator:
         raise BadInput(
-            f"--creator says whose records a user's token reaches; one of the role {role} is not bound to creators",
-            next_step="leave --creator away; or make a token of the role user for them, beside this one",
+            f"--creator limits a user's token to some creators' records; the role {role} has no such limit",
+            next_step="leave out --creator; or make another token for them, of the role user",
         )
     for creator_id in creator or ():
         names.build(creator_id)

@@ -86,7 +86,10 @@ def _count(parts: Fleet, job: int) -> None:
         ((target.namespace, target.expected, target.counted) for target in targets),
     )
     differing = sum(target.expected != target.counted for target in targets)
-    say(f"{differing:,} of {len(targets):,} targets count other than was written; counts lag, and prove nothing")
+    say(
+        f"{differing:,} of {len(targets):,} targets count differently from what was written; "
+        "counts lag, and prove nothing"
+    )
     say_next([f"vecfleet verify {job} --level ids" if differing else f"vecfleet status {job}"])
     if differing or not targets:
         raise typer.Exit(1)
@@ -109,7 +112,7 @@ def per_cent(word: str) -> int:
         return int(word)
     except ValueError as error:
         raise BadInput(
-            f"{word!r} is no share of twins: it is a whole number of per cent",
+            f"{word!r} is not a share of twins: it is a whole number of per cent",
             next_step="give one from 1 to 100, as in `vecfleet cutover 1 --percent 25`",
         ) from error
 
@@ -205,13 +208,13 @@ def roll_back(
         written = counted(totals.written, "record", "records")
         say(
             f"This deletes from the index {row.plan.target.typed} up to {written} that job {job} wrote, "
-            f"each only if it still is what was written, and {to_be_dropped(targets)}"
+            f"each only if nobody changed it since, and {to_be_dropped(targets)}"
         )
         if row.state in JOB_ENDED:
-            say("stop what writes to either side before you confirm: since the job ended both are free")
+            say("stop all writers to either side before you confirm: since the job ended, both are free")
         confirm("Delete them?", yes=yes)
         cutting_over.roll_back(parts, job, who(), changed)
-        say(f"job {job}: rolling back has begun")
+        say(f"job {job}: the rollback has begun")
         if watching:
             watch(parts, job, frozenset({JobState.ROLLED_BACK}))
         else:
@@ -291,14 +294,14 @@ _TYPICAL = {
 
 
 def _lever_value(job: int, lever: Lever, word: str) -> float:
-    """Read the value of a lever as it was typed. Raises BadInput for what is no number."""
+    """Read the value of a lever as it was typed. Raises BadInput for what is not a number."""
     try:
         number = float(word)
     except ValueError:
         number = nan
     if not isfinite(number):
         raise BadInput(
-            f"{word!r} is no number",
+            f"{word!r} is not a number",
             next_step=f"give one, as in `vecfleet set {job} {lever} {_TYPICAL[lever]}`",
         )
     return number

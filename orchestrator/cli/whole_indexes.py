@@ -119,8 +119,8 @@ def _body(backup: Backup) -> dict[str, str | int | None]:
 
 
 _UNCONFIRMED = 1
-_STOPPED = "its writers must be stopped by now, and reads may not show yet what they wrote last"
-_UNANSWERED = "a deletion was not answered, and may still be carried out; then it is looked again"
+_STOPPED = "its writers must be stopped by now, but reads may not show their last writes yet"
+_UNANSWERED = "a deletion got no answer and may still take effect; then it is read again"
 
 
 def wipe(

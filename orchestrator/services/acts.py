@@ -335,7 +335,9 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
     `doubt` 0: the job table is right about this job although commits were lost.
     """
     if target is not None and lever != "missing":
-        raise BadInput(f"{lever} is the job's, and no target's", next_step=f"`vecfleet set {job_id} {lever} {value:g}`")
+        raise BadInput(
+            f"{lever} belongs to the job, not to a target", next_step=f"`vecfleet set {job_id} {lever} {value:g}`"
+        )
     values: dict[str, Any]
     match lever:
         case "window" if 1 <= value <= MAX_WINDOW and value == int(value):
@@ -365,7 +367,7 @@ def set_lever(database: Database, job_id: int, who: str, lever: str, value: floa
             values = {"doubted_at": None}
         case "doubt":
             raise BadInput(
-                f"a doubt is ended, not set to {value:g}",
+                f"a doubt can only be ended, not set to {value:g}",
                 next_step=f"once you have compared both sides: `vecfleet set {job_id} doubt 0`",
             )
         case "window":

@@ -68,7 +68,7 @@ def check(fleet: Fleet, plan: Plan) -> Checked:
         objections += folders_that_are_tenants(fleet, plan.target.index)
     if objections:
         raise Refused(
-            "the plan does not fit the stores any more: " + "; ".join(objections),
+            "the plan no longer fits the stores: " + "; ".join(objections),
             code="plan-outdated",
             next_step="look at it with `vecfleet audit`, then make the plan again",
             objections=objections,

@@ -55,7 +55,7 @@ def require_absent(plan: Plan, target: IndexInfo | None) -> None:
     """Raise Refused if the plan's target is there: no conversion for this plan has made it."""
     if target is not None:
         raise Refused(
-            f"the index {plan.target.index!r} is there, and no conversion of {plan.source.index!r} has made it",
+            f"the index {plan.target.index!r} exists, and no conversion of {plan.source.index!r} created it",
             code="plan-outdated",
             next_step="plan with another name for the new index",
         )

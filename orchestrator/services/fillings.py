@@ -189,8 +189,8 @@ def to_give_up(fleet: Fleet, index: str) -> Filling:
     filling = next((filling for filling in every if index == filling.index), None)
     if filling is None:
         raise NotFound(
-            f"the service is not known to fill {index!r}, or no longer",
-            next_step="look at all: `vecfleet filling list`",
+            f"the service is not known to fill {index!r} any more",
+            next_step="list them all: `vecfleet filling list`",
         )
     if filling.is_given_up:
         raise Refused(
@@ -200,7 +200,7 @@ def to_give_up(fleet: Fleet, index: str) -> Filling:
         )
     if filling.stuck is None:
         raise Refused(
-            f"the service {filling.doing}, which it may still do, and says itself when that is over",
+            f"the service {filling.doing}; it may not be done, and will say so itself when it is",
             code="filling-under-way",
             next_step=f"apply its plan to its end; if that failed, delete {index}; then erase tenants again",
         )

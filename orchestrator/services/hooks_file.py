@@ -41,20 +41,20 @@ _LONGEST_HOOK_S = 600.0
 def _web_address(url: SecretStr) -> SecretStr:
     parts = urlsplit(url.get_secret_value())
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is no address: write https://host/path")
+        raise ValueError("is not an address: write https://host/path")
     return url
 
 
 def _mail_address(url: SecretStr) -> SecretStr:
     parts = urlsplit(url.get_secret_value())
     if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
-        raise ValueError("is no mail server: write smtps://user:password@host:465, or smtp://host:587")
+        raise ValueError("is not a mail server: write smtps://user:password@host:465, or smtp://host:587")
     return url
 
 
 def _event(event: str) -> str:
     if event not in EVENTS:
-        raise ValueError("is no event: write job, move, target or batch, or one state of it as job.needs_attention")
+        raise ValueError("is not an event: write job, move, target or batch, or one state of it as job.needs_attention")
     return event
 
 
@@ -65,7 +65,7 @@ def _secret(secret: SecretStr) -> SecretStr:
     except binascii.Error:
         key = b""
     if not text.startswith(SECRET) or len(key) < _LEAST_BYTES:
-        raise ValueError(f"is no secret: write {SECRET} and the base64 of {_LEAST_BYTES} or more random bytes")
+        raise ValueError(f"is not a secret: write {SECRET} and the base64 of {_LEAST_BYTES} or more random bytes")
     return secret
 
 
@@ -111,7 +111,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 def _absolute(command: tuple[str, ...]) -> tuple[str, ...]:
     if not command or not command[0].startswith("/"):
-        raise ValueError('is no command: write its whole path and its words, as ["/etc/vecfleet/may-we", "--strict"]')
+        raise ValueError(
+            'is not a command: write its whole path and its words, as ["/etc/vecfleet/may-we", "--strict"]'
+        )
     return command
 
 

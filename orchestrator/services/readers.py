@@ -22,7 +22,7 @@ def require_no_detour(connection: sa.Connection, job: Job) -> None:
     there = few({route.new.namespace for route in past}, quoted=False)
     raise Refused(
         f"routes of {by} lead {counted(len(tenants), 'tenant', 'tenants')} of this job to {there}, which this job did "
-        "not copy: what was written there since would be found no more",
+        "not copy: what was written there since would no longer be found",
         code="tenants-elsewhere",
         next_step=f"make a plan whose sources are these namespaces; of this job keep both sides: `vecfleet finish "
         f"{job.id}`, or `vecfleet rollback {job.id}`",

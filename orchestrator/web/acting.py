@@ -34,7 +34,7 @@ class Form:
         """Return the number in a field. Raises BadInput."""
         value = self.one(name)
         if not value.isascii() or not value.isdigit() or len(value) > _DIGITS or int(value) > _LARGEST:
-            raise BadInput(f"{name} is no number", next_step="load the page again, and try once more")
+            raise BadInput(f"{name} is not a number", next_step="load the page again, and try once more")
         return int(value)
 
 
@@ -85,7 +85,7 @@ def _question(connection: sa.Connection, job: Job, name: str, moves: Sequence[Mo
                 len(rows) - len(rows[:_ROWS]),
                 job.plan.source.typed,
                 "Delete them",
-                option=("by_ids", "yes", "Delete record by record, even where a whole namespace could go"),
+                option=("by_ids", "yes", "Delete record by record, even if a whole namespace could go"),
             )
         case "finish":
             return Confirmation(
@@ -105,7 +105,7 @@ def _question(connection: sa.Connection, job: Job, name: str, moves: Sequence[Mo
                 "Roll back: remove what the job wrote",
                 f"This deletes from the index {job.plan.target.typed} up to {counted(written, 'record', 'records')} "
                 f"that job {job.id} wrote, "
-                f"each only if it still is what was written, and {to_be_dropped(targets)}",
+                f"each only if nobody changed it since, and {to_be_dropped(targets)}",
                 (),
                 0,
                 job.plan.target.typed,
@@ -215,7 +215,7 @@ def require_typed(parts: Fleet, job_id: int, name: str, typed: str) -> None:
 
 def _pause(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     acts.pause(parts.database, job_id, who)
-    return "Asked to pause: no new batch is taken, those in flight land."
+    return "Asked to pause: no new batch begins, and those under way finish."
 
 
 def _resume(parts: Fleet, job_id: int, who: str, form: Form) -> str:
@@ -279,7 +279,7 @@ def _set(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     """Set a lever as a command of `next:` says: `missing 4 TARGET`."""
     wish = _LEVER.fullmatch(form.one("lever"))
     if wish is None:
-        raise BadInput("this names no lever and its value", next_step="load the page again, and try once more")
+        raise BadInput("this needs a lever and its value", next_step="load the page again, and try once more")
     lever, value, target = wish.groups()
     acts.set_lever(parts.database, job_id, who, lever, float(value), target)
     return f"{lever}{f' at {target}' if target else ''} is now {value}."
@@ -309,7 +309,7 @@ def _clean_up(parts: Fleet, job_id: int, who: str, form: Form) -> str:
 def _roll_back(parts: Fleet, job_id: int, who: str, form: Form) -> str:
     require_typed(parts, job_id, "rollback", form.one("typed"))
     cut_over.roll_back(parts, job_id, who, form.one("changed") or None)
-    return "Rolling back has begun."
+    return "The rollback has begun."
 
 
 def _finish(parts: Fleet, job_id: int, who: str, form: Form) -> str:

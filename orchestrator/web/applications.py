@@ -186,7 +186,7 @@ def _reporting(router: APIRouter, parts: Fleet, threads: anyio.CapacityLimiter) 
         try:
             evidence = read_evidence(await request.body())
         except ValueError as error:
-            raise BadInput(f"this is no evidence: {error}", next_step="send what `EvidenceSender` sends") from error
+            raise BadInput(f"this is not evidence: {error}", next_step="send what `EvidenceSender` sends") from error
         await record_evidence(parts, job_id, evidence)
 
 
@@ -198,7 +198,7 @@ def _fencing(router: APIRouter, books: JobTableBooks, tokens: TokenFile, threads
         """Raise the fence against a tenant: `VECFLEET_FENCE`."""
         body = _read(BEGINNING, await request.body())
         if not body.who.isprintable():
-            raise BadInput("`who` is no name", next_step="send letters, digits, spaces and signs")
+            raise BadInput("`who` is not a name", next_step="send letters, digits, spaces and signs")
         names.build(body.creator, body.twin)
         who = f"{called(user_of(request, tokens))}, for {body.who}"
         begun = await begin(Tenant(body.creator, body.twin), who)
@@ -245,4 +245,4 @@ def _read(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     try:
         return decoder.decode(body)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise BadInput(f"this is no erasure: {error}", next_step="send what `HttpBooks` sends") from error
+        raise BadInput(f"this is not an erasure: {error}", next_step="send what `HttpBooks` sends") from error

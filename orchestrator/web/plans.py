@@ -71,7 +71,7 @@ def usable(parts: Fleet, name: str) -> Plan:
     """Return the plan in the file of this name. Raises NotFound, and Refused for a file that is no plan."""
     plan = find(parts, name).plan
     if plan is None:
-        raise Refused(f"{name} is no plan that can be used", code="plan-unusable", next_step=f"see /plans/{name}")
+        raise Refused(f"{name} is not a usable plan", code="plan-unusable", next_step=f"see /plans/{name}")
     return plan
 
 
@@ -80,7 +80,7 @@ def reviewed(parts: Fleet, name: str, digest: str) -> Plan:
     plan = usable(parts, name)
     if digest != plan.digest:
         raise Refused(
-            "the plan file is another one than you have read",
+            "the plan file has changed since you read it",
             code="plan-changed",
             next_step=f"read it again: /plans/{name}",
         )

@@ -63,13 +63,13 @@ def test_the_sources_tags_are_kept_unless_taken_away_and_its_protection_is_not_a
         (("--cloud", "awz"), "Pinecone has no cloud 'awz'; there are: aws, azure, gcp"),
         (("--region", "us-east-9"), "Pinecone has no region 'us-east-9' on aws; there are: us-east-1"),
         (("--cloud", "gcp"), "Pinecone has no region 'us-east-1' on gcp; there are: us-central1, europe-west4"),
-        (("--tag", "env"), "--tag 'env' is no tag and its value"),
+        (("--tag", "env"), "--tag 'env' is not KEY=VALUE"),
         (("--tag", "a=1", "--tag", "a=2"), "--tag 'a=2' is given twice"),
         (("--tag", "a=ü"), "the tag 'a' cannot be 'ü'"),
         (("--tag", f"a={'x' * 121}"), "up to 120 printable ASCII"),
         (tuple(word for n in range(21) for word in ("--tag", f"k{n}=v")), "would have 21 tags"),
-        (("--read-capacity", "p1:1x1"), "'p1:1x1' is no read capacity"),
-        (("--read-capacity", "b1:0x1"), "'b1:0x1' is no read capacity"),
+        (("--read-capacity", "p1:1x1"), "'p1:1x1' is not a read capacity"),
+        (("--read-capacity", "b1:0x1"), "'b1:0x1' is not a read capacity"),
     ],
 )
 def test_what_the_service_does_not_take_is_refused_with_its_remedy(

@@ -50,7 +50,7 @@ def test_the_command_says_whether_it_holds_and_checks_a_reports_head(vecfleet: V
     answer = vecfleet("audit-log", "verify", "--head", head)
     assert answer.code == 0, answer.err
     assert "3 rows hang together" in answer.out and "sealed without a key" in answer.out
-    assert "the head that was given is one of them" in answer.out
+    assert "the given head is one of them" in answer.out
     # When another head is given, or a row is changed, then it says so and fails
     assert vecfleet("audit-log", "verify", "--head", "0" * 64).code != 0
     with database.begin() as connection:

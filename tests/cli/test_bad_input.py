@@ -81,7 +81,7 @@ def test_what_is_no_command_line_is_told_where_its_help_is(
         (("--max-passes", "0"), "0 is too little: 1 is the least"),
         (("--max-passes", "few"), "'few' is no whole number"),
         (("--query-top-k", "1.5"), "'1.5' is no whole number"),
-        (("--query-overlap", "much"), "'much' is no number"),
+        (("--query-overlap", "much"), "'much' is not a number"),
         (("--shadow-share", "2"), "2 is too much: 1.0 is the most"),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_value_that_an_option_does_not_take_is_named_with_what_it_takes(
 
 
 def test_a_backup_is_not_both_wanted_and_not_wanted(refused: Refused, plan: str) -> None:
-    refused("apply", plan, "--backup", "--no-backup", says="both cannot be meant", code=2)
+    refused("apply", plan, "--backup", "--no-backup", says="they exclude each other", code=2)
 
 
 def test_a_plan_applied_without_a_word_about_a_backup_is_answered_by_both_commands(refused: Refused, plan: str) -> None:
@@ -268,7 +268,7 @@ def test_a_job_that_does_not_exist(refused: Refused) -> None:
 def test_a_destructive_command_without_a_yes(vecfleet: Vecfleet, refused: Refused, plan: str) -> None:
     assert vecfleet("apply", plan, "--no-backup").code == 0
     # When nobody is at the terminal
-    answer = refused("cancel", "1", says="needs a yes", code=3)
+    answer = refused("cancel", "1", says="needs a confirmation", code=3)
     # Then what it would do was shown
     assert "gives job 1 up for good" in answer.out
 
@@ -295,17 +295,17 @@ def test_levers_out_of_range(vecfleet: Vecfleet, refused: Refused, plan: str) ->
     refused("set", "1", "pace", "1.5", says="a pace of 1.5 is not possible", code=2)
     refused("set", "1", "window", "0", says="a window of 0 is not possible", code=2)
     refused("set", "1", "budget", "0", says="(?s)budget of 0 is not possible.*vecfleet set 1 budget 3", code=2)
-    refused("set", "1", "window", "3", "--target", "t", says="window is the job's, and no target's", code=2)
+    refused("set", "1", "window", "3", "--target", "t", says="window belongs to the job, not to a target", code=2)
     refused("set", "1", "missing", "3", "--target", "t", says="'t' is no target of job 1", code=2)
     refused("set", "1", "workers", "3", says="no stack of `vecfleet up` runs here", code=3)
     refused("cutover", "1", "--percent", "120", says="120 % is not a share", code=2)
 
 
 def test_levers_that_are_no_numbers(refused: Refused) -> None:
-    refused("cutover", "1", "--percent", "abc", says="(?s)'abc' is no share of twins.*--percent 25", code=2)
+    refused("cutover", "1", "--percent", "abc", says="(?s)'abc' is not a share of twins.*--percent 25", code=2)
     for word in ("x", "nan", "inf"):
-        refused("set", "1", "window", word, says=f"(?s)'{word}' is no number.*vecfleet set 1 window 24", code=2)
-    refused("set", "1", "missing", "few", says="(?s)'few' is no number.*vecfleet set 1 missing 20", code=2)
+        refused("set", "1", "window", word, says=f"(?s)'{word}' is not a number.*vecfleet set 1 window 24", code=2)
+    refused("set", "1", "missing", "few", says="(?s)'few' is not a number.*vecfleet set 1 missing 20", code=2)
 
 
 def test_an_unexpected_fault_is_one_sentence_and_the_log_has_the_rest(
@@ -357,7 +357,7 @@ def test_what_is_no_job(refused: Refused, word: str) -> None:
     for words in taking:
         more = {"set": ("window", "3"), "retry": ("failed",)}.get(words, ())
         answer = refused(
-            *words.split(), word, *more, says=re.escape(f"{word!r} is no job: a JOB is the number"), code=2
+            *words.split(), word, *more, says=re.escape(f"{word!r} is not a job: JOB is the number"), code=2
         )
         assert "`vecfleet jobs` lists them" in answer.err
     refused("purge", "--job", word, "--dry-run", says="is no job", code=2)

@@ -144,7 +144,7 @@ def test_no_certificate_is_given_while_a_deletion_without_an_answer_may_still_be
     answer = vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes")
 
     # Then it says why it waits; and what a tenant writes that comes back after the certificate stays
-    assert answer.code == 0 and "a deletion was not answered" in answer.err
+    assert answer.code == 0 and "a deletion got no answer" in answer.err
     assert vecfleet("readmit", "--creator", "ana").code == 0
     tenants.write("creator_ana_twin_coach", "again", creator_id="ana")
     calls = httpx.get(f"{tenants.address}/_emulator/calls").raise_for_status().json()["calls"]
@@ -285,7 +285,7 @@ def test_the_page_of_a_certificate_is_in_words(
 
 def test_a_name_that_is_nowhere_is_said_to_be_so_for_it_may_be_mistyped(vecfleet: Vecfleet, tenants: Brain) -> None:
     forget = ("forget", "--index", "brain", "--yes", "--creator")
-    mistyped = "it is gone already, or the name is mistyped, which looks just so"
+    mistyped = "it is gone already, or the name is mistyped, which looks the same"
 
     nobody = vecfleet(*forget, "nobody", "--twin", "coach")
     anna, ana = vecfleet(*forget, "anna"), vecfleet(*forget, "ana")

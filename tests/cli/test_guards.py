@@ -146,7 +146,7 @@ def test_rolling_back_a_job_whose_readers_are_on_the_new_side(
 def test_rolling_back_says_what_it_deletes(vecfleet: Vecfleet, verified: JobTable) -> None:
     answer = vecfleet("rollback", "1", "--yes")
     assert answer.code == 0
-    assert "up to 4 records that job 1 wrote, each only if it still is what was written" in answer.out
+    assert "up to 4 records that job 1 wrote, each only if nobody changed it since" in answer.out
     assert verified.job.state is JobState.ROLLING_BACK
     # And asked again it is not sent to a command that refuses
     again = vecfleet("rollback", "1", "--yes")

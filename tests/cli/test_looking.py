@@ -379,4 +379,4 @@ def test_evidence_says_when_a_source_was_read_against_which_wait(vecfleet: Vecfl
     assert said[-1] == "next: vecfleet report 1"
 
     # And of a source that nobody asked to delete there is none
-    assert "asked for no deletion" in vecfleet("show-evidence", "1", "nowhere").err
+    assert "not asked for the deletion" in vecfleet("show-evidence", "1", "nowhere").err

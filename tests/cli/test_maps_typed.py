@@ -38,7 +38,7 @@ def test_a_plan_says_what_its_map_does_and_what_travels(vecfleet: Vecfleet, brai
     assert "what it makes of 4 records:" in vecfleet("apply", "plan.yaml", "--dry-run").out
     for answer in (shown, vecfleet("show", "plan.yaml")):
         assert 'metadata: rename text → body · drop page · set env = "prod"' in answer.out
-        assert "it can be taken back: `migrated_from` and `_vecfleet_map` travel in each record" in answer.out
+        assert "it can be taken back: each record carries `migrated_from` and `_vecfleet_map`" in answer.out
     for_good = vecfleet("plan", "index", "brain", "mind", "--drop", "page", "--map-undo", "none")
     assert "it cannot be taken back" in for_good.out
 

@@ -48,7 +48,7 @@ def test_a_receiver_is_tried_before_the_first_thing_happens(
         file.chmod(0o600)
         # Given a receiver that takes it, then one that does not, then none of that name
         taken, gone, absent = (vecfleet("notices", "--test", name) for name in ("ops", "ops", "oops"))
-    assert taken.code == 0 and "ops has taken a made-up notice" in taken.out
+    assert taken.code == 0 and "ops accepted a made-up notice" in taken.out
     assert b"a person tries the receiver" in chat.asked[0].body
     assert gone.code == 4 and "ops did not take it: HTTP 410" in gone.err and "/T0" not in gone.err
     assert absent.code == 2 and "it names: ops" in absent.err

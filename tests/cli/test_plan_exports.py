@@ -78,6 +78,6 @@ def test_a_bulk_import_needs_its_files_and_no_other_import_takes_them(vecfleet: 
     assert (lacking.code, "--uri s3://BUCKET/DIR" in lacking.err) == (2, True)
     for option in ("--uri", "--storage-integration"):
         answer = vecfleet(*words, option, "s3://bucket/brain")
-        assert (answer.code, "are for `--via bulk`" in answer.err) == (2, True)
+        assert (answer.code, "work only with `--via bulk`" in answer.err) == (2, True)
     made = vecfleet(*words, "--via", "bulk", "--uri", "s3://bucket/brain", "--storage-integration", "i-7", "--json")
     assert made.json["plan"]["policies"]["bulk"] == {"uri": "s3://bucket/brain", "integration": "i-7"}

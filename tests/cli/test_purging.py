@@ -46,7 +46,7 @@ def test_only_old_jobs_are_purged_and_only_with_a_yes(vecfleet: Vecfleet, table:
 def test_where_nothing_is_old_it_says_so(vecfleet: Vecfleet, table: JobTable) -> None:
     said = vecfleet("purge")
     assert said.code == 0
-    assert "no job that ended 30 days ago or earlier has anything to let go of" in said.out
+    assert "no job that ended 30 days ago or earlier has anything to delete" in said.out
     assert "next: vecfleet purge --older-than 1 --dry-run" in said.out
 
 

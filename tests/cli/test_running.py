@@ -178,7 +178,7 @@ def test_a_stack_is_joined_scaled_and_stopped(home: Path) -> None:
     erased = run(home, "down", "--erase", "--yes", VECFLEET_ROOT=str(home.parent))
     assert erased.returncode == 0 and running_from(home) == []
     assert [path.name for path in home.iterdir()] == ["tokens.json"]
-    assert f"kept, for it may be wanted without them: {home / 'tokens.json'}" in erased.stdout
+    assert f"kept, because you may still need it: {home / 'tokens.json'}" in erased.stdout
     assert "nothing was running here" in run(home, "down").stdout
     # And in a shell that still has its addresses, the next one says so instead of failing on them
     lost = run(home, "up", "--detach", **joined)

@@ -176,7 +176,7 @@ def test_a_token_of_another_role_is_bound_to_no_creator(
     answer = vecfleet("token", "create", "--role", role, "--creator", "ana")
     # Then it is refused with what to do, and no token was made
     assert answer.code == 2
-    assert f"one of the role {role} is not bound to creators" in answer.err
+    assert f"the role {role} has no such limit" in answer.err
     assert "leave --creator away" in answer.err
     assert vecfleet("token", "list", "--json").json["tokens"] == []
 

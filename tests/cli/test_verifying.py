@@ -43,7 +43,7 @@ def test_a_count_is_printed_and_changes_nothing(vecfleet: Vecfleet, copied: JobT
     before = copied.targets
     told = vecfleet("verify", str(copied.job_id), "--level", "count")
     assert told.code == 0
-    assert "0 of 1 targets count other than was written; counts lag, and prove nothing" in told.out
+    assert "0 of 1 targets count differently from what was written; counts lag, and prove nothing" in told.out
 
     # And where they differ, that is not what was asked for
     brain.write("creator_ana_twin_first", "a-3")

@@ -125,7 +125,9 @@ def test_a_conversion_that_was_cancelled_says_what_to_do(start: Start) -> None:
 def test_nothing_is_sent_for_a_record_that_can_be_no_document(start: Start) -> None:
     server = start(lambda _: Answer(202, {"upserted_count": 1}))
 
-    with pytest.raises(BadRequest, match="the record 'r' can be no document: its metadata key '_node_content'"):
+    with pytest.raises(
+        BadRequest, match="the record 'r' cannot be stored as a document: its metadata key '_node_content'"
+    ):
         index_at(server).upsert("n", [Record("r", VALUES, None, {"_node_content": "{}"})])
 
     assert server.asked == []

@@ -188,7 +188,7 @@ def test_numbers_that_are_none_are_left_to_the_plans_policy(index: Index, empty_
     found = insert(index, empty_database_url, "{}", "NaN")
 
     assert str(found["semantic_density"]) == "nan"
-    with pytest.raises(BadRequest, match="no finite number"):
+    with pytest.raises(BadRequest, match="not a finite number"):
         index.upsert(NS, [record(semantic_density=found["semantic_density"])])
 
 

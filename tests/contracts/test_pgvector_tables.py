@@ -37,7 +37,7 @@ def index(pgvector_store: PgvectorStore) -> Index:
 def test_whatever_columns_a_table_has_none_of_them_is_left_out(
     pgvector_store: PgvectorStore, empty_database_url: str
 ) -> None:
-    """Metadata as json, an id that is no number, half a sparse vector, a column that is computed: all of it is data."""
+    """Metadata as json, an id that is not a number, half a sparse vector, a computed column: all of it is data."""
     ask(empty_database_url, "CREATE SCHEMA odd")
     ask(
         empty_database_url,

@@ -75,7 +75,7 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> No
         (f'[eu]\nkey = "{KEY}"\n', "eu.api_key: Field required; eu.key: Extra inputs are not permitted"),
         ('[eu]\napi_key = ""\n', "eu.api_key: "),
         (f'["e u"]\napi_key = "{KEY}"\n', "'e u' cannot be the name of an account"),
-        (f"[eu]\napi_key = {KEY}\n", "is no TOML"),
+        (f"[eu]\napi_key = {KEY}\n", "is not TOML"),
     ],
 )
 def test_what_cannot_be_used_is_said_without_the_key(tmp_path: Path, text: str, said: str) -> None:

@@ -104,7 +104,7 @@ def test_below_the_bound_there_is_no_verdict_to_cut_over_on() -> None:
 def test_questions_that_nothing_could_be_told_by_prove_nothing() -> None:
     state, reason = judged(question(None, matches("a")))
     assert (state, "no answer to its questions could be compared" in reason) == ("mismatched", True)
-    state, reason = judged(unasked="the questions in q.jsonl are not those of the plan any more")
+    state, reason = judged(unasked="the questions in q.jsonl are no longer those of the plan")
     assert (state, "could not be asked: the questions in q.jsonl" in reason) == ("mismatched", True)
 
 

@@ -59,5 +59,5 @@ def test_a_gate_counts_the_questions_and_notices_a_changed_file(tmp_path: Path) 
     assert gate.counts == {"__default__": 1, "s": 1}
     assert [question.text for question in questions_of(tmp_path, gate, "s")] == ["How to sleep?"]
     write(tmp_path, FULL)
-    with pytest.raises(BadInput, match="not those of the plan any more"):
+    with pytest.raises(BadInput, match="no longer those of the plan"):
         questions_of(tmp_path, gate, "s")

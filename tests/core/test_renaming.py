@@ -82,7 +82,7 @@ def test_a_brace_that_makes_no_place_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["a", "=a", "a=", "a\\=b"])
 def test_what_is_no_pair_is_refused(text: str) -> None:
-    with pytest.raises(BadInput, match="does not say what it becomes"):
+    with pytest.raises(BadInput, match="lacks its new name"):
         Pair.read(text)
 
 

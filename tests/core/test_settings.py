@@ -80,8 +80,12 @@ def test_an_application_may_have_no_table_of_sources(monkeypatch: pytest.MonkeyP
     [
         ("FLOWER_PORT", "seventy", "FLOWER_PORT: input should be a valid integer"),
         ("WORKER_THREADS", "0", "WORKER_THREADS: input should be greater than or equal to 1"),
-        ("DATABASE_URL", "mysql://me@127.0.0.1/x", "DATABASE_URL: is no address of a Postgres: write postgresql://"),
-        ("DATABASE_URL", "127.0.0.1:5432/x", "DATABASE_URL: is no address of a Postgres: write postgresql://"),
+        (
+            "DATABASE_URL",
+            "mysql://me@127.0.0.1/x",
+            "DATABASE_URL: is not an address of a Postgres: write postgresql://",
+        ),
+        ("DATABASE_URL", "127.0.0.1:5432/x", "DATABASE_URL: is not an address of a Postgres: write postgresql://"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT: input should be 'console' or 'json'"),
         ("REQUEST_DEADLINE_SECONDS", "60", "a request must end inside its lease"),
     ],

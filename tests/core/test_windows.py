@@ -97,8 +97,8 @@ def test_batches_wait_unless_the_window_is_open_or_a_person_gave_hours() -> None
 @pytest.mark.parametrize(
     ("typed", "zone", "sentence"),
     [
-        ("1-4", "UTC", "'1-4' is no window"),
-        ("25:00-04:00", "UTC", "is no window"),
+        ("1-4", "UTC", "'1-4' is not a window"),
+        ("25:00-04:00", "UTC", "is not a window"),
         ("01:00-01:00", "UTC", "has no hours"),
         ("01:00-04:00", "Berlin", "there is no time zone 'Berlin'"),
         ("01:00-04:00", "../etc/passwd", "there is no time zone"),

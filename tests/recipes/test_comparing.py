@@ -149,7 +149,7 @@ def test_a_pattern_chooses_and_a_rename_says_what_became_of_a_name(
         ("memory:a", "memory:b", ["nope=x"], "no namespace of the index 'a' matches 'nope'"),
         ("memory:a", "memory:b", ["*=all"], "would come together in 'all'"),
         ("memory:a", "memory:b", ["x-*=t/{2}"], "asks for {2}, and its left side has 1 wildcards"),
-        ("memory:a", "memory:b", ["x"], "'x' does not say what it becomes"),
+        ("memory:a", "memory:b", ["x"], "'x' lacks its new name"),
         ("memory:a", "memory:b/x", [], "'memory:b/x' chooses namespaces of B"),
         ("memory:a", "memory:a", [], "are the same place"),
         ("memory:nope", "memory:b", [], "there is no index 'nope'"),

@@ -76,9 +76,9 @@ def test_records_that_can_be_no_documents_are_named_by_reason_and_nothing_is_pla
         plan(brain, texts={"text": {}}, refused=lambda namespace, id, why: told.append((namespace, id)))
 
     said = refusal.value.message
-    assert "7 records can be no document: its metadata key '_node_content' begins with _" in said
+    assert "7 records cannot be stored as a document: its metadata key '_node_content' begins with _" in said
     assert "'llama: l-0', 'llama: l-1'" in said
-    assert "1 record can be no document: its metadata key 'text' is no text" in said
+    assert "1 record cannot be stored as a document: its metadata key 'text' is no text" in said
     assert "--name-key _node_content=node_content" in str(refusal.value.next_step)
     assert sorted(told) == [("guide", "g-2"), *(("llama", f"l-{number}") for number in range(7))]
     assert [info.name for info in brain.indexes()] == [SOURCE]

@@ -43,7 +43,7 @@ def test_a_map_that_can_be_taken_back_has_each_record_say_where_it_came_from(bra
     made = plan(brain, DROPPED)
     assert made.policies.enrich
     (warning,) = (warning for warning in made.warnings if "travel on" in warning)
-    assert warning.startswith("the values of 'secret' travel on in each record that has them, under '_vecfleet_map'")
+    assert warning.startswith("the values of 'secret' stay in each record that has them, under '_vecfleet_map'")
 
 
 def test_a_key_that_no_record_looked_at_has_is_told_with_those_that_are_there(brain: World) -> None:

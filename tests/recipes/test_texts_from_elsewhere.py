@@ -61,7 +61,7 @@ def test_a_file_that_changed_since_the_plan_is_refused(tmp_path: Path) -> None:
     embedding = asked(settings, as_lines(tmp_path / "texts"))
     with (tmp_path / "texts.jsonl").open("a") as file:
         file.write('{"id": "c", "title": "Bread", "body": "flour"}\n')
-    with pytest.raises(BadInput, match=r"texts\.jsonl are not those of the plan any more") as refused:
+    with pytest.raises(BadInput, match=r"texts\.jsonl are no longer those of the plan") as refused:
         opened(settings, embedding)
     assert refused.value.next_step
 

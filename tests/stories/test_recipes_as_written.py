@@ -358,7 +358,7 @@ def test_change_metadata(brain: World) -> None:
     before = brain.emulator.dump(BRAIN)
     reader = Reader(brain, "change-metadata")
     said = reader.type_next()
-    assert "what it makes of 10 records" in said and "'secret' travel on in each record" in said
+    assert "what it makes of 10 records" in said and "'secret' stay in each record" in said
     reader.type_next(2)
     # Then the target holds the records as the map makes them
     there = brain.emulator.dump("digital-twin-delphi")

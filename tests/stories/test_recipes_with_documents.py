@@ -71,7 +71,9 @@ def test_vectors_become_documents_and_go_back_byte_for_byte_though_workers_die(o
     world = open_world(**LONG)
     before = fill(world)
     # Given a key that documents refuse: nothing is planned without a name for it
-    with pytest.raises(BadPlan, match="55 records can be no document: its metadata key '_node_content' begins with _"):
+    with pytest.raises(
+        BadPlan, match="55 records cannot be stored as a document: its metadata key '_node_content' begins with _"
+    ):
         documents_plan(world, names={})
     original = documents_plan(world)
     # When a worker dies between its upsert of documents and the record of it
@@ -195,7 +197,7 @@ def test_an_index_of_others_is_not_taken_for_what_an_older_conversion_made(open_
     [record] = world.fleet.store.open(world.fleet.store.describe(SMALL)).fetch("alma", ["alma-1"]).records.values()
     theirs.upsert("alma", [replace(record, id="theirs")])
     # When the plan is applied, then it is refused
-    with pytest.raises(Refused, match="no conversion of 'small' has made it"):
+    with pytest.raises(Refused, match="no conversion of 'small' created it"):
         apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
 
 
@@ -216,7 +218,7 @@ def test_an_index_of_others_is_not_to_be_deleted_for_a_conversion_that_failed(op
     world.fleet.store.remove(DOCUMENTS)
     world.fleet.store.create_like(DOCUMENTS, left, None, None)
     # When the plan is applied again, then it is refused, and nobody is told to delete their index
-    with pytest.raises(Refused, match="no conversion of 'small' has made it") as refused:
+    with pytest.raises(Refused, match="no conversion of 'small' created it") as refused:
         apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
     assert "delete" not in str(refused.value.next_step)
 
@@ -233,7 +235,7 @@ def test_vectors_to_documents(open_world: OpenWorld) -> None:
     reader = Reader(world, "vectors-to-documents")
     # Then nothing is created before every record fits
     said = reader.type_next(ends_with=BadPlan.exit_code)
-    assert "12 records can be no document: its metadata key '_node_content' begins with _" in said
+    assert "12 records cannot be stored as a document: its metadata key '_node_content' begins with _" in said
     refused = [json.loads(line) for line in (world.folder / "refused.jsonl").read_text().splitlines()]
     assert {line["id"] for line in refused} == {one.id for one in rows}
     # And with a name for the key, which the plan shows, each record is a document

@@ -204,7 +204,7 @@ def test_the_list_of_jobs_is_searched_filtered_and_sorted(signed_in: Browser, ta
     # What is no state and no order asks for nothing, and what was searched stands in its field, harmless
     assert listed(viewer, state="x", sort="'") == ["3", "2", "1"]
     answer = viewer.get("/", params={"q": '"><script>'}).text
-    assert "No job is like that" in answer and "<script>" not in answer.replace('<script src="/static', "")
+    assert "No job matches" in answer and "<script>" not in answer.replace('<script src="/static', "")
 
 
 def test_a_comment_stands_on_the_job_with_its_author(signed_in: Browser, verified: JobTable) -> None:

@@ -318,7 +318,7 @@ def test_a_worker_that_cannot_open_an_index_says_so(one: One, monkeypatch: pytes
 def test_a_poisoned_record_among_the_first_stops_neither_the_listing_nor_its_batch(
     one: One, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a record that cannot even be measured: a value that is no number has no JSON
+    # Given a record that cannot even be measured: a value that is not a number has no JSON
     original = MemoryIndex.request_bytes
 
     def measure(index: MemoryIndex, record: Record) -> int:

@@ -174,7 +174,7 @@ def test_a_model_that_answers_too_late_delays_the_job_and_what_it_may_bill_is_co
     assert spent.tokens < service.tokens <= spent.tokens + spent.unanswered
 
 
-@pytest.mark.parametrize("nonsense", [TOO_FEW, NOT_READABLE], ids=["too few vectors", "a value that is no number"])
+@pytest.mark.parametrize("nonsense", [TOO_FEW, NOT_READABLE], ids=["too few vectors", "a value that is not a number"])
 def test_a_model_that_gives_no_usable_vectors_has_its_batches_parked_and_a_retry_ends_the_job(
     open_job: Open, service: EmbeddingService, nonsense: bytes
 ) -> None:

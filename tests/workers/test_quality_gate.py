@@ -99,7 +99,9 @@ def test_a_file_of_questions_that_changed_is_no_evidence(open_job: Open, tmp_pat
     one = open_job(*ASKED)
     write(tmp_path, ASKED[0])
     one.work_until(lambda: one.table.targets and one.table.targets["s"].check_state == "mismatched")
-    assert "could not be asked: the questions in questions.jsonl are not those of the plan" in verdict(one)["reason"]
+    assert (
+        "could not be asked: the questions in questions.jsonl are no longer those of the plan" in verdict(one)["reason"]
+    )
 
 
 def test_without_a_file_sampled_records_are_asked_by_both_their_vectors(open_job: Open) -> None:

@@ -115,9 +115,7 @@ def test_texts_of_a_file_are_embedded_and_another_file_stops_the_job(open_job: O
     acts.verify(one.table.database, one.table.job_id, "ana")
     one.until(JobState.PAUSED)
     # Then the job says so, and nothing was written
-    assert "the texts in texts.jsonl are not those of the plan any more; put the file back" in (
-        one.table.job.reason or ""
-    )
+    assert "the texts in texts.jsonl are no longer those of the plan; put the file back" in (one.table.job.reason or "")
     assert held(one) == there
 
 

@@ -90,7 +90,7 @@ class CleanUp(_Request):
     """Delete the sources of a job."""
 
     index: str = Field(pattern=_NAME, description="the name of the index that loses them, for confirmation")
-    by_ids: bool = Field(default=False, description="record by record, even where a whole namespace could go")
+    by_ids: bool = Field(default=False, description="record by record, even if a whole namespace could go")
 
 
 class RollBack(_Request):
@@ -182,7 +182,7 @@ class Status(_Answer):
 
 
 class PlanSummary(_Answer):
-    """A plan file. `trouble` says why it is no plan that can be used; then the rest is null."""
+    """A plan file. `trouble` says why it is not a usable plan; then the rest is null."""
 
     name: str
     digest: str | None

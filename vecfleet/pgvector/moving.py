@@ -138,7 +138,7 @@ def _locked(connection: Connection, source: str, target: str, mode: Mode) -> Tab
         raise Refused(
             f"there is no table {source!r}",
             code="table-missing",
-            next_step="`vecfleet pg namespaces` lists what there is",
+            next_step="`vecfleet pg namespaces` lists them",
         )
     connection.rollback()  # that look took a snapshot: the lock comes first
     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -149,7 +149,7 @@ def _locked(connection: Connection, source: str, target: str, mode: Mode) -> Tab
         raise Refused(
             f"the table {source!r} was just renamed or dropped",
             code="table-missing",
-            next_step="look again, then run it again",
+            next_step="check, then run it again",
         )
     if "backup_of" in held.said and mode == "move":
         raise Refused(
@@ -159,7 +159,7 @@ def _locked(connection: Connection, source: str, target: str, mode: Mode) -> Tab
         )
     if held.column(tables.CHUNK_ID) is None:
         raise Refused(
-            f"{source!r} is no table of embeddings: it has no chunk_id",
+            f"{source!r} is not a table of embeddings: it has no chunk_id",
             code="no-embeddings",
             next_step="`vecfleet pg namespaces` lists those that are",
         )

@@ -167,7 +167,7 @@ class EmbeddingPipeline:
     def _required(self) -> Embedder:
         if self._embedder is None:
             raise BadInput(
-                "there is no embedder: neither a key of OpenAI nor another one was given",
+                "there is no embedder: neither an OpenAI key nor another embedder was given",
                 next_step="set OPENAI_API_KEY, or name `--embedder hash` for a rehearsal",
             )
         return self._embedder

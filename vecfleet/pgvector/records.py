@@ -194,7 +194,7 @@ def vector_bytes(vector: Sequence[float]) -> bytes:
 def _carried(item: tuple[str, Any]) -> tuple[str, MetadataValue]:
     key, value = item
     if isinstance(value, float) and not math.isfinite(value):
-        raise BadInput(f"the field {key!r} is no finite number", next_step="leave it out, or give it a value")
+        raise BadInput(f"the field {key!r} is not a finite number", next_step="leave it out, or give it a value")
     if plain(value):
         return key, float(value) if type(value) is int and abs(value) <= EXACT_INTEGER else value
     return key + AS_JSON, as_json_text(value)

@@ -261,7 +261,7 @@ def _found(connection: Connection, namespace: str) -> Table:
 def _not_found(namespace: str) -> NotFound:
     return NotFound(
         f"Namespace {namespace!r} does not exist",
-        next_step=f"`vecfleet pg namespaces` lists those there are; `vecfleet pg create {namespace}` makes it",
+        next_step=f"`vecfleet pg namespaces` lists them; `vecfleet pg create {namespace}` makes it",
     )
 
 

@@ -120,7 +120,7 @@ def objection(connection: Connection, namespace: str, schema: str | None = None)
         )
     lacks = "chunk_id" if table.column(CHUNK_ID) is None else f"column {EMBEDDING} of vectors"
     return Refused(
-        f"the table {name!r} is there and is no table of embeddings: it has no {lacks}",
+        f"the table {name!r} is there and is not a table of embeddings: it has no {lacks}",
         code="no-embeddings",
         next_step="choose another name, or rename that table",
     )

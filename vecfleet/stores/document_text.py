@@ -24,7 +24,7 @@ def check(layout: Layout, record: Record) -> None:
     """Raise BadRequest, naming the record, if it can be no document."""
     why = layout.objection(record)
     if why is not None:
-        raise BadRequest(f"the record {record.id!r} can be no document: {why}")
+        raise BadRequest(f"the record {record.id!r} cannot be stored as a document: {why}")
 
 
 def as_document(layout: Layout, record: Record) -> dict[str, Any]:

@@ -152,7 +152,7 @@ class Layout:
 
 
 def _has_direction(values: bytes) -> bool:
-    """Say whether any value is more than what the service takes for zero. One that is no number counts as more."""
+    """Say whether any value is more than what the service takes for zero. One that is not a number counts as more."""
     import numpy as np  # not above: commands that only name a layout would wait for it
 
     return not bool((np.abs(np.frombuffer(values, "<f4")) < _ZERO).all())
@@ -171,7 +171,7 @@ def _about_spelling(name: str) -> str | None:
 
 def _about_value(value: object) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
-        return "is no finite number"
+        return "is not a finite number"
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return None
     if isinstance(value, str | bool | int | float):

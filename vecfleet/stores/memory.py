@@ -216,7 +216,7 @@ class MemoryIndex:
             return
         why = layout.objection(record)
         if why is not None:
-            raise BadRequest(f"the record {record.id!r} can be no document: {why}")
+            raise BadRequest(f"the record {record.id!r} cannot be stored as a document: {why}")
 
     def _describe(self, name: str) -> NamespaceInfo:
         space = self._namespaces[name]

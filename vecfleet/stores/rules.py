@@ -44,7 +44,7 @@ def check_numbers(records: Sequence[Record]) -> None:
             continue
         for key, value in record.metadata.items():
             if isinstance(value, float) and not math.isfinite(value):
-                raise BadRequest(f"the metadata field {key!r} of the record {record.id!r} is no finite number")
+                raise BadRequest(f"the metadata field {key!r} of the record {record.id!r} is not a finite number")
 
 
 def _finite(values: Any) -> bool:
@@ -131,7 +131,7 @@ def check_record(record: Record, info: IndexInfo, limits: Limits) -> None:
         if key.startswith("$") or not (value is None or texts or isinstance(value, str | bool | int | float)):
             raise BadRequest(f"the metadata field {key!r} of the record {record.id!r} cannot be stored")
         if isinstance(value, float) and not math.isfinite(value):
-            raise BadRequest(f"the metadata field {key!r} of the record {record.id!r} is no finite number")
+            raise BadRequest(f"the metadata field {key!r} of the record {record.id!r} is not a finite number")
     if metadata_bytes(record.metadata) > limits.metadata_bytes:
         raise BadRequest(f"the metadata of the record {record.id!r} is over {limits.metadata_bytes:,} bytes")
 

@@ -35,7 +35,7 @@ def to_vector(record: Record) -> Vector:
     metadata = dict(record.metadata) or None
     for key, value in record.metadata.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise BadRequest(f"the metadata field {key!r} of the record {record.id!r} is no finite number")
+            raise BadRequest(f"the metadata field {key!r} of the record {record.id!r} is not a finite number")
     return Vector(record.id, as_list(floats(record.values)) if record.values else [], sparse, metadata)
 
 
