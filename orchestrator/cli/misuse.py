@@ -8,10 +8,14 @@ from typer.core import TyperCommand
 
 _FOREIGN = "Value error, "  # how the parser's validation begins a sentence of its own
 
-_NO_NUMBER = {"int_parsing": "no whole number", "int_from_float": "no whole number", "float_parsing": "no number"}
+_NO_NUMBER = {
+    "int_parsing": "not a whole number",
+    "int_from_float": "not a whole number",
+    "float_parsing": "not a number",
+}
 _OUT_OF_RANGE = {
-    "greater_than_equal": ("ge", "too little: {} is the least"),
-    "less_than_equal": ("le", "too much: {} is the most"),
+    "greater_than_equal": ("ge", "too small: the minimum is {}"),
+    "less_than_equal": ("le", "too large: the maximum is {}"),
 }
 
 

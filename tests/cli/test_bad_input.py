@@ -78,11 +78,11 @@ def test_what_is_no_command_line_is_told_where_its_help_is(
     ("words", "says"),
     [
         (("--conflicts", "maybe"), "'maybe' is not one of 'fail', 'keep', 'overwrite'"),
-        (("--max-passes", "0"), "0 is too little: 1 is the least"),
-        (("--max-passes", "few"), "'few' is no whole number"),
-        (("--query-top-k", "1.5"), "'1.5' is no whole number"),
+        (("--max-passes", "0"), "0 is too small: the minimum is 1"),
+        (("--max-passes", "few"), "'few' is not a whole number"),
+        (("--query-top-k", "1.5"), "'1.5' is not a whole number"),
         (("--query-overlap", "much"), "'much' is not a number"),
-        (("--shadow-share", "2"), "2 is too much: 1.0 is the most"),
+        (("--shadow-share", "2"), "2 is too large: the maximum is 1.0"),
     ],
 )
 def test_a_value_that_an_option_does_not_take_is_named_with_what_it_takes(
@@ -360,7 +360,7 @@ def test_what_is_no_job(refused: Refused, word: str) -> None:
             *words.split(), word, *more, says=re.escape(f"{word!r} is not a job: JOB is the number"), code=2
         )
         assert "`vecfleet jobs` lists them" in answer.err
-    refused("purge", "--job", word, "--dry-run", says="is no job", code=2)
+    refused("purge", "--job", word, "--dry-run", says="is not a job", code=2)
 
 
 def test_with_json_an_error_is_one_line_of_json_with_its_code(

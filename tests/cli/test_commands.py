@@ -179,7 +179,7 @@ _OF_WORK = (
         ("check --help", "Usage: vecfleet check "),
         ("plan creators --help", "Usage: vecfleet plan creators "),
         ("status", "Missing argument 'JOB'"),
-        ("pause x", "'x' is no job"),
+        ("pause x", "'x' is not a job"),
     ],
 )
 def test_help_and_errors_of_usage_load_nothing_of_the_work(typed: str, said: str) -> None:

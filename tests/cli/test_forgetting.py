@@ -144,7 +144,7 @@ def test_no_certificate_is_given_while_a_deletion_without_an_answer_may_still_be
     answer = vecfleet("forget", "--creator", "ana", "--index", "brain", "--yes")
 
     # Then it says why it waits; and what a tenant writes that comes back after the certificate stays
-    assert answer.code == 0 and "a deletion got no answer" in answer.err
+    assert answer.code == 0 and "a deletion was not answered" in answer.err
     assert vecfleet("readmit", "--creator", "ana").code == 0
     tenants.write("creator_ana_twin_coach", "again", creator_id="ana")
     calls = httpx.get(f"{tenants.address}/_emulator/calls").raise_for_status().json()["calls"]

@@ -19,7 +19,7 @@ from tests.contracts.answering import Answer, Answering
 def test_what_was_given_up_is_shown_and_sent_again(vecfleet: Vecfleet, table: JobTable) -> None:
     # Given nobody who is told, then a receiver that was given up
     nobody = vecfleet("notices")
-    assert nobody.code == 0 and "nobody is told" in nobody.out
+    assert nobody.code == 0 and "nobody is notified" in nobody.out
     with table.begin() as connection:
         notices.subscribe(connection, {"ops": ["job"]})
     table.apply(plan_of(planned("s", "t")))

@@ -39,7 +39,7 @@ def test_a_job_is_started_from_the_plan_that_was_read(operator: TestClient, tabl
 
     # What was not read, not typed or not said starts nothing
     for wrong, says in (
-        ({"digest": "sha256:0"}, "another one than you have read"),
+        ({"digest": "sha256:0"}, "has changed since you read it"),
         ({"typed": "brian"}, "what was typed is not brain"),
         ({"no_backup": ""}, "there is no backup"),
     ):

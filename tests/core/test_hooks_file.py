@@ -56,11 +56,11 @@ def test_a_hook_that_there_is_not_is_the_one_thing_said(tmp_path: Path, entry: s
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('to = "slack"\nurl = "file:///etc/hidden-word"', "is no address"),
-        ('to = "slack"\nurl = "https://chat"\nevents = ["job.exploded"]', "is no event"),
-        ('to = "webhook"\nurl = "https://a"\nsecrets = ["hidden-word"]', "is no secret"),
+        ('to = "slack"\nurl = "file:///etc/hidden-word"', "is not an address"),
+        ('to = "slack"\nurl = "https://chat"\nevents = ["job.exploded"]', "is not an event"),
+        ('to = "webhook"\nurl = "https://a"\nsecrets = ["hidden-word"]', "is not a secret"),
         ('to = "webhook"\nurl = "https://a"\nsecrets = []', "at least 1 item"),
-        ('to = "email"\nserver = "http://hidden-word"\nsender = "a"\nrecipients = ["b"]', "is no mail server"),
+        ('to = "email"\nserver = "http://hidden-word"\nsender = "a"\nrecipients = ["b"]', "is not a mail server"),
         ('to = "pigeon"', "notices.ops: Input tag"),
         ('to = "slack"\nurl = "https://chat"\nkey = "hidden-word"', "Extra inputs"),
     ],

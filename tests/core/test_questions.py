@@ -31,7 +31,7 @@ def test_questions_are_read_with_their_namespace_and_relevant_ids(tmp_path: Path
     ("line", "why"),
     [
         ("no json", "q.jsonl, question 2: it is no JSON"),
-        ('["a"]', "no JSON object"),
+        ('["a"]', "not a JSON object"),
         ({"question": "  ", "like": "a"}, "its `question` is no text"),
         ({"question": "q"}, "with neither `relevant` nor `like` nothing can be compared"),
         ({"question": "q", "relevant": "a"}, "its `relevant` is a list of ids"),

@@ -276,7 +276,7 @@ def test_a_namespace_can_be_created_by_several_at_once(
 @pytest.mark.parametrize(
     ("there", "why"),
     [
-        ("CREATE TABLE embeddings_taken (id int)", "no table of embeddings: it has no chunk_id"),
+        ("CREATE TABLE embeddings_taken (id int)", "not a table of embeddings: it has no chunk_id"),
         ("CREATE TABLE embeddings_taken (chunk_id text, embedding text)", "it has no column embedding of vectors"),
         ("CREATE VIEW embeddings_taken AS SELECT 1 AS one", "is there and is no table"),
         (

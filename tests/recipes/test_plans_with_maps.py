@@ -42,7 +42,7 @@ def test_the_digest_of_a_plan_covers_its_map(brain: World) -> None:
 def test_a_map_that_can_be_taken_back_has_each_record_say_where_it_came_from(brain: World) -> None:
     made = plan(brain, DROPPED)
     assert made.policies.enrich
-    (warning,) = (warning for warning in made.warnings if "travel on" in warning)
+    (warning,) = (warning for warning in made.warnings if "stay in each record" in warning)
     assert warning.startswith("the values of 'secret' stay in each record that has them, under '_vecfleet_map'")
 
 

@@ -70,11 +70,11 @@ def test_a_file_that_changed_since_the_plan_is_refused(tmp_path: Path) -> None:
     ("name", "content", "why"),
     [
         ("t.jsonl", '{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}\n', "1 ids more than once"),
-        ("t.jsonl", '{"id": 7, "text": "x"}\n', "no file of JSON lines"),
-        ("t.jsonl", "a,b\n", "no file of JSON lines"),
-        ("t.jsonl", "", "no file of JSON lines"),
+        ("t.jsonl", '{"id": 7, "text": "x"}\n', "not a file of JSON lines"),
+        ("t.jsonl", "a,b\n", "not a file of JSON lines"),
+        ("t.jsonl", "", "not a file of JSON lines"),
         ("t.jsonl", '{"text": "x"}\n', "ids that are no texts under 'id'"),
-        ("t.parquet", "nothing of the kind", "no Parquet file"),
+        ("t.parquet", "nothing of the kind", "not a Parquet file"),
         ("t.csv", "id,text\n", "neither a file of texts nor a table"),
     ],
 )
