@@ -177,7 +177,7 @@ def test_a_token_of_another_role_is_bound_to_no_creator(
     # Then it is refused with what to do, and no token was made
     assert answer.code == 2
     assert f"the role {role} has no such limit" in answer.err
-    assert "leave --creator away" in answer.err
+    assert "leave out --creator" in answer.err
     assert vecfleet("token", "list", "--json").json["tokens"] == []
 
 

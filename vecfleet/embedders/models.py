@@ -64,7 +64,7 @@ class EmbeddingModel(Protocol):
 BYTES_PER_TOKEN = 3
 
 NOT_BILLED = (BadRequest, KeyRefused, QuotaExhausted, RateLimited, TooLarge, Unavailable)
-"""What a service that did nothing answers. However else a request ends, it may be billed."""
+"""Answers of a service that did nothing. However else a request ends, it may be billed."""
 # Pinecone refuses a vector of which no value is farther from zero.
 _ZERO = 1e-8
 
