@@ -157,7 +157,7 @@ def test_nobody_writes_to_an_exported_folder_so_an_import_follows_nothing(world:
     with pytest.raises(BadPlan, match="nobody writes to it") as refused:
         import_(world, folders, common=Common(policies=Policies(writers="delta")))
 
-    assert "leave --writers away" in (refused.value.next_step or "")
+    assert "leave out --writers" in (refused.value.next_step or "")
 
 
 def test_a_folder_that_is_not_there_is_said_with_those_that_are(world: World, folders: ParquetStore) -> None:
