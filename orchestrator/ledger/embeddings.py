@@ -5,13 +5,14 @@ that time or that attempt of the batch is over, whoever wants the text reserves 
 been billed: its tokens count as unanswered. Rows are locked in the order of their keys.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
+from migrations.embedding import Embedding
 from orchestrator.core.model import Lease
 from orchestrator.ledger import batches
 from orchestrator.ledger import tables as t
@@ -148,6 +149,39 @@ def forget(connection: sa.Connection, subject: str) -> int:
     reserved = _end(connection, theirs)
     which = sa.select(_E.key).where(theirs).order_by(_E.key).with_for_update().cte("which")
     return reserved + connection.execute(sa.delete(t.embedding).where(_E.key == which.c.key)).rowcount
+
+
+def residual(connection: sa.Connection) -> list[str]:
+    """Return a certificate's sentences about texts that the jobs on record sent or read, and no erasure reaches."""
+    asked = t.job.c.plan["policies"]["embedding"]
+    rows = connection.execute(
+        sa.select(t.job.c.id, asked.label("asked")).where(asked.astext.is_not(None)).order_by(t.job.c.id)
+    )
+    jobs: dict[str, list[int]] = {}
+    for job_id, told in rows:
+        for sentence in _left_by(Embedding.model_validate(told)):
+            jobs.setdefault(sentence, []).append(job_id)
+    return [
+        sentence.format(jobs=f"job{'s' * (len(of) > 1)} {', '.join(map(str, of))}") for sentence, of in jobs.items()
+    ]
+
+
+def _left_by(embedding: Embedding) -> Iterator[str]:
+    """Yield where texts of a job's records may remain, and what to do about it."""
+    card, rows, gate = embedding.card, embedding.rows, embedding.gate
+    if not card.is_local:
+        at = f" at {card.endpoint}" if card.endpoint else ""
+        told = "{jobs} sent it texts of records, perhaps of this tenant: its own terms say what it keeps, and how long"
+        yield f"{_plain(card.name + at)}: {told}"
+    if rows is not None:
+        yield f"{_plain(rows.name)}: {{jobs}} read texts of it, perhaps of this tenant: delete them there"
+    if gate.file is not None:
+        told = "{jobs} asked the questions in it, which may quote this tenant: take them out by hand"
+        yield f"{_plain(gate.file)}: {told}"
+
+
+def _plain(name: str) -> str:
+    return name.replace("{", "{{").replace("}", "}}")
 
 
 def trim(connection: sa.Connection, most_bytes: int) -> int:

@@ -111,6 +111,7 @@ class JobTableBooks:
             begun = erasures.require_begun(connection, number, subject_of(tenant))
             index_acts.require_no_filling_since(connection, begun.at)
             last = erasures.last_write_at(connection, number)
+            texts = traces.words().replaced(embeddings.residual(connection))
             complete = {
                 **certificate,
                 **_moments(certificate, begun.at, refusals.now(connection)),
@@ -120,7 +121,7 @@ class JobTableBooks:
                 "our_tables": rows,
                 "our_files": files,
                 "our_redis": in_redis,
-                "residual": [*certificate["residual"], *left, *index_acts.residual(connection)],
+                "residual": [*certificate["residual"], *left, *index_acts.residual(connection), *texts],
                 "audit_head": audit.head(connection),
             }
             erasures.certify(connection, number, erasures.asked_by(connection, number), complete)

@@ -1,5 +1,6 @@
 """A model that goes wrong in the middle of a job: the job says what and what to do, loses nothing, and goes on."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -265,6 +266,34 @@ def test_the_vectors_of_an_erased_tenants_texts_leave_the_cache_and_the_certific
     assert vectors_kept(database) == 0
     assert certificate["our_tables"]["embeddings"] == 23
     assert "<th>vectors of texts deleted</th><td>23</td>" in certificate_page(certificate)
+
+
+def test_a_certificate_names_where_texts_of_the_tenant_may_remain(
+    open_job: Open, service: EmbeddingService, tmp_path: Path
+) -> None:
+    # Given a job that read texts of a file called like the tenant, sent them to a service, and was judged by questions
+    texts = "\n".join(json.dumps({"id": f"r{n:02}", "text": text}) for n, text in enumerate(TEXTS))
+    (tmp_path / "creator_ana_twin_coach.jsonl").write_text(texts)
+    (tmp_path / "asked.jsonl").write_text(
+        json.dumps({"question": "sleep?", "namespace": "creator_ana_twin_coach", "relevant": ["r01"]})
+    )
+    one = open_job(
+        namespace="creator_ana_twin_coach", texts_from="creator_ana_twin_coach.jsonl", questions="asked.jsonl"
+    )
+    one.until(JobState.COPIED)
+    # When the tenant is erased
+    settings = one.process.settings.model_copy(update={"vecfleet_home": tmp_path / "home"})
+    books = JobTableBooks(one.table.database, settings)
+    number = books.begin(Tenant("ana"), "olga").number
+    one.work_until(lambda: books.wait_s(number) == 0)
+    certificate = books.finish(number, Tenant("ana"), [], {"subject": "digest", "where": [], "residual": []})
+    # Then its certificate names each place that no erasure reaches, and not the tenant
+    sent, read, asked = certificate["residual"]
+    place = service.url.removeprefix("http://").removesuffix("/v1")
+    assert sent.startswith(f"openai/a-model at {place}: job 1 sent it texts of records")
+    assert read.startswith("erased-1: job 1 read texts of it")
+    assert asked.startswith("asked.jsonl: job 1 asked the questions in it")
+    assert "ana" not in json.dumps(certificate["residual"])
 
 
 def vectors_kept(database: Database) -> int:
