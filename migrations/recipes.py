@@ -246,7 +246,7 @@ def plan_surveyed(
     if snapshot is not None:
         findings.warnings += snapshot.warnings
     if not moves and not findings.problems:
-        findings.problems.append(f"the index {survey.source.name!r} holds nothing to move")
+        findings.problems.append(_nothing_to_move(survey.source.name, [move.source for move in assignment.moves]))
     findings.raise_problems(look)
     whole = {move.source for move in moves} - {move.source for move in read}
     rest = [move for move in moves if move.source in whole]
@@ -291,6 +291,14 @@ def plan_surveyed(
         estimate=estimate.model_copy(update={"monthly": monthly}),
         warnings=tuple(findings.warnings),
     ).sealed()
+
+
+def _nothing_to_move(index: str, kept: list[str]) -> str:
+    """Say why a plan has no moves. `kept`: namespaces that would keep their names in the same index."""
+    if not kept:
+        return f"the index {index!r} holds nothing to move"
+    keep, them = ("would keep its name", "it") if len(kept) == 1 else ("would keep their names", "them")
+    return f"{few(kept)} {keep} in the same index: name another one for {them}, or another index by --to"
 
 
 def _analyzable(survey: Survey, moves: Sequence[PlannedMove]) -> tuple[list[PlannedMove], list[str]]:

@@ -57,7 +57,8 @@ def meant(name: str, there: Iterable[str]) -> str:
     """Return, as the end of a sentence, the names that are there and nearest to one that is not; empty if none is."""
     from difflib import get_close_matches  # nobody who types a right name waits for it
 
-    near = get_close_matches(name, list(there), n=2)
+    names = list(there)
+    near = get_close_matches(name, names, n=2) or [longer for longer in names if name and longer.startswith(name)][:2]
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 

@@ -106,4 +106,5 @@ def test_a_misspelt_name_is_answered_by_the_nearest_ones() -> None:
     assert (
         names.meant("coach-tset", ["coach-test", "coach-best", "x"]) == "; did you mean 'coach-test' or 'coach-best'?"
     )
+    assert names.meant("5698a809", ["5698a809-87a5-4169-ab9b", "x"]) == "; did you mean '5698a809-87a5-4169-ab9b'?"
     assert names.meant("prod", ["x"]) == names.meant("prod", []) == ""

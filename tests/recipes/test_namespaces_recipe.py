@@ -117,7 +117,7 @@ def test_everything_that_is_wrong_is_said_at_once(shop: World) -> None:
         (["prod=tenant-a"], "1 target not empty (1 record there): 'tenant-a'"),
         (["prod=tenant-a", "tenant-a=prod"], "are to take each other's names: 'prod', 'tenant-a'"),
         (["prod=tenant-a", "tenant-a=x"], "are the target of one move and the source of another: 'tenant-a'"),
-        (["prod=prod"], "holds nothing to move"),
+        (["prod=prod"], "would keep its name in the same index"),
         (["tenant-?=a"], "would come together in 'a'"),
         (["tenant-a*=t{1}", "prod*={1}"], "an empty name is no namespace's"),
     ],
@@ -241,3 +241,13 @@ def test_pairs_are_read_from_csv_and_yaml_alike(tmp_path: Path) -> None:
 def test_without_pairs_it_is_said_how_to_write_them(shop: World) -> None:
     with pytest.raises(BadInput, match="no namespaces are named"):
         plan(shop)
+
+
+def test_a_name_that_would_stay_as_it_is_in_its_own_index_is_told_so(shop: World) -> None:
+    """It was refused as an index that holds nothing to move."""
+    told = said(shop, "prod=prod")
+    assert "'prod' would keep its name in the same index: name another one for it, or another index by --to" in told
+    assert "holds nothing" not in told
+    # And of several all that stay are named; in another index a kept name is a copy
+    assert "'prod', 'tenant-a' would keep their names" in said(shop, "prod=prod", "tenant-a=tenant-a")
+    assert routes(plan(shop, "prod=prod", to=DEPOT)) == {"prod": "prod"}
