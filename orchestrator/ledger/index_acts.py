@@ -2,9 +2,10 @@
 
 A wipe is no job and has no claims. Its hold keeps every job away, until its last deletion can no longer take effect.
 
-A filling is one row from before the request to the service until its job begins, in the same transaction, or until
-somebody knows that it is over. A person may give up one of which nobody can know: then it holds up no certificate, and
-each certificate names its index.
+A filling is one row for a plan, from before the request to the service until its job begins, in the same transaction,
+or until somebody knows that it is over. An index may be filled for several plans at once: each has its own row, and
+none ends with another's. A person may give up one of which nobody can know: then it holds up no certificate, and each
+certificate names its index.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from vecfleet.errors import Refused
 
 WIPE, CONVERSION, IMPORT = "wipe", "conversion", "import"
 _A = t.index_act.c
-_FILLING = (_A.id, _A.kind, _A.index, _A.filled_from, _A.who, _A.begun_at)
+_FILLING = (_A.id, _A.kind, _A.index, _A.filled_from, _A.plan_digest, _A.who, _A.begun_at)
 # A wipe that stands still for longer, or died, lets go of its index: longer than any pace makes one deletion wait.
 _HOLD_S = 120.0
 # Who waits looks about once a second. After as long without a look, nobody is said to wait.
@@ -32,14 +33,15 @@ _WAITS_S = 30.0
 class Filling:
     """A conversion into an index, or an import into it, whose job has not begun.
 
-    `filled_from`: of a conversion. `told`: the service's last words, while somebody waits (`waited`) or died waiting.
-    `stuck`: why nobody can tell whether it is over.
+    `filled_from`: of a conversion. `plan_digest`: None if an older version noted it. `told`: the service's last words,
+    while somebody waits (`waited`) or died waiting. `stuck`: why nobody can tell whether it is over.
     """
 
     id: int
     kind: str
     index: str
     filled_from: str | None
+    plan_digest: str | None
     who: str
     begun_at: datetime
     told: Mapping[str, Any] | None = None
@@ -81,10 +83,11 @@ class Filling:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as `vecfleet jobs --json` shows it."""
-        said = dict.fromkeys(("plan_digest", "so_far", "percent", "records", "status")) | dict(self.told or {})
+        said = dict.fromkeys(("so_far", "percent", "records", "status")) | dict(self.told or {})
         rows = {"index": self.index, "by": self.who, "begun_at": self.begun_at, "looked_at": self.looked_at}
         given_up = {"given_up_at": self.given_up_at, "given_up_by": self.given_up_by}
-        return {"filling": self.id, **said, "doing": self.doing, **rows, "stuck": self.stuck, **given_up}
+        of_plan = {"filling": self.id, "plan_digest": self.plan_digest}
+        return {**of_plan, **said, "doing": self.doing, **rows, "stuck": self.stuck, **given_up}
 
 
 def begin_wipe(connection: sa.Connection, index: str, host: str, who: str, lands_s: float) -> int:
@@ -138,34 +141,38 @@ def require_not_filled(connection: sa.Connection, index: str) -> None:
 
 
 def note_filling(
-    connection: sa.Connection, index: str, filled_from: str | None, who: str, begun_at: datetime | None = None
+    connection: sa.Connection,
+    index: str,
+    filled_from: str | None,
+    plan_digest: str,
+    who: str,
+    begun_at: datetime | None = None,
 ) -> Filling:
-    """Note that the service fills an index, from now on or since `begun_at`. Commit it before the request.
+    """Note that the service fills an index for a plan, from now on or since `begun_at`. Commit it before the request.
 
-    Safe to repeat: an index has one open row, which the newest request takes over. `settle` with what an earlier
-    request noted does not end it then. One that a person gave up is given up no more.
+    Safe to repeat: a plan has one open row for its index, which the newest request takes over. `settle` with what an
+    earlier request noted does not end it then. One that a person gave up is given up no more.
     """
     connection.execute(sa.text("LOCK TABLE index_act IN SHARE ROW EXCLUSIVE MODE"))
     kind = IMPORT if filled_from is None else CONVERSION
     values = {"kind": kind, "filled_from": filled_from, "who": who, "begun_at": NOW if begun_at is None else begun_at}
-    stands = sa.and_(_A.index == index, _A.kind != WIPE, _A.ended_at.is_(None))
+    stands = _open(index, plan_digest)
     anew = values | dict.fromkeys(("told", "looked_at", "stuck", "given_up_at", "given_up_by"))
     update = sa.update(t.index_act).where(stands).values(anew).returning(*_FILLING)
     row = connection.execute(update).one_or_none()
     if row is None:
-        insert = sa.insert(t.index_act).values(index=index, **values).returning(*_FILLING)
+        insert = sa.insert(t.index_act).values(index=index, plan_digest=plan_digest, **values).returning(*_FILLING)
         row = connection.execute(insert).one()
     return Filling(*row)
 
 
-def note_look(connection: sa.Connection, index: str, told: Mapping[str, Any] | None) -> None:
+def note_look(connection: sa.Connection, index: str, plan_digest: str, told: Mapping[str, Any] | None) -> None:
     """Note the service's last words on a filling, in a transaction of their own; None: nobody waits any longer.
 
     Safe to repeat. It is for people to see: nothing rests on it, and a filling that is over takes no note.
     """
-    open_ = sa.and_(_A.index == index, _A.kind != WIPE, _A.ended_at.is_(None))
     values = {"told": None} if told is None else {"told": dict(told), "looked_at": NOW}
-    connection.execute(sa.update(t.index_act).where(open_).values(values))
+    connection.execute(sa.update(t.index_act).where(_open(index, plan_digest)).values(values))
 
 
 def settle(connection: sa.Connection, filling: Filling) -> None:
@@ -295,6 +302,11 @@ def residual(connection: sa.Connection) -> list[str]:
 
 def _to_give_up(index: str) -> str:
     return f"make it reachable, or, if that cannot be: `vecfleet filling give-up {index}`"
+
+
+def _open(index: str, plan_digest: str) -> sa.ColumnElement[bool]:
+    of_plan = sa.and_(_A.index == index, _A.plan_digest == plan_digest)
+    return sa.and_(of_plan, _A.kind != WIPE, _A.ended_at.is_(None))
 
 
 def _same(filling: Filling) -> sa.ColumnElement[bool]:

@@ -572,6 +572,7 @@ index_act = Table(
     Column("index", Text, nullable=False),  # with its account, as commands name it
     Column("host", Text),  # of a wipe
     Column("filled_from", Text),  # the index that a conversion converts
+    Column("plan_digest", Text),  # of the plan for which the service fills the index
     Column("who", Text, nullable=False),
     _now("begun_at"),
     _when("until"),  # a wipe that goes on puts it off; after it, nothing of the wipe takes effect

@@ -79,13 +79,13 @@ def go_on(fleet: Fleet, plan: Plan, who: str, begun_at: datetime) -> Filling:
 
 def _note(connection: sa.Connection, plan: Plan, who: str, begun_at: datetime | None = None) -> Filling:
     filled_from = plan.source.typed if plan.policies.converted else None
-    return index_acts.note_filling(connection, plan.target.typed, filled_from, who, begun_at)
+    return index_acts.note_filling(connection, plan.target.typed, filled_from, plan.digest, who, begun_at)
 
 
 def has_ended(accounts: "Accounts", filling: Filling) -> bool:
     """Say whether the service fills the index no longer, once it has done what this plan asked for.
 
-    An index takes several imports at once, perhaps for other plans: `settle` ends the filling after the last of them.
+    An index takes several imports at once, perhaps two of this plan's: `settle` ends the filling after the last one.
     """
     if filling.kind == CONVERSION:
         return True
@@ -133,11 +133,11 @@ def noting(fleet: Fleet, plan: Plan, who: str, on_wait: OnWait | None) -> Iterat
 
     def note(told: Mapping[str, Any] | None) -> None:
         with suppress(Unreachable, Busy), fleet.database.begin() as connection:
-            index_acts.note_look(connection, plan.target.typed, told)
+            index_acts.note_look(connection, plan.target.typed, plan.digest, told)
 
     def tell(filling: StoreFilling) -> None:
         figures = {"percent": filling.percent, "records": filling.records, "status": filling.status}
-        note({"plan_digest": plan.digest, "doing": filling.doing, "so_far": filling.so_far, **figures})
+        note({"doing": filling.doing, "so_far": filling.so_far, **figures})
         on_wait(filling)
 
     try:
@@ -179,32 +179,33 @@ def give_up(fleet: Fleet, index: str, who: str) -> Filling:
 
 
 def to_give_up(fleet: Fleet, index: str) -> Filling:
-    """Return the filling of an index, once it is certain that nobody can know whether it is over. Raises as `give_up`.
+    """Return a filling of an index, once it is certain that nobody can know whether it is over. Raises as `give_up`.
 
     Settles all that can be settled, as `settle` does.
     """
     settle(fleet.database, fleet.accounts)
     with fleet.database.begin() as connection:
-        every = index_acts.fillings(connection)
-    filling = next((filling for filling in every if index == filling.index), None)
-    if filling is None:
+        every = [filling for filling in index_acts.fillings(connection) if filling.index == index]
+    if not every:
         raise NotFound(
             f"the service is not known to fill {index!r} any more",
             next_step="list them all: `vecfleet filling list`",
         )
-    if filling.is_given_up:
+    standing = [filling for filling in every if not filling.is_given_up]
+    if not standing:
         raise Refused(
-            f"{filling.given_up_by} gave up the filling of {index} already",
+            f"{every[0].given_up_by} gave up the filling of {index} already",
             code="filling-given-up",
             next_step="erase tenants: their certificates name it",
         )
-    if filling.stuck is None:
+    stuck = [filling for filling in standing if filling.stuck is not None]
+    if not stuck:
         raise Refused(
-            f"the service {filling.doing}; it may not be done, and will say so itself when it is",
+            f"the service {standing[0].doing}; it may not be done, and will say so itself when it is",
             code="filling-under-way",
             next_step=f"apply its plan to its end; if that failed, delete {index}; then erase tenants again",
         )
-    return filling
+    return stuck[0]
 
 
 def reachable(accounts: "Accounts", given_up: Iterable[Filling]) -> set[str]:

@@ -33,7 +33,7 @@ def test_the_list_of_jobs_tells_how_far_a_conversion_is(vecfleet: Vecfleet, data
     begun = datetime(2026, 11, 20, tzinfo=UTC)
     figures: dict[str, Any] = {"id": "7", "status": "Queued", "percent": 43.2, "records": 12_000, "created_at": begun}
     with database.begin() as connection:
-        index_acts.note_filling(connection, "mind", "brain", "ana")
+        index_acts.note_filling(connection, "mind", "brain", "sha256:1", "ana")
     plan, shown = SimpleNamespace(target=SimpleNamespace(typed="mind"), digest="sha256:1"), []
     with fillings.noting(cast(Any, SimpleNamespace(database=database)), cast(Any, plan), "ana", shown.append) as tell:
         assert tell is not None

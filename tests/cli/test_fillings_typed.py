@@ -47,7 +47,7 @@ def know(accounts: Path, eu: Brain) -> None:
 def filled(database: Database, index: str, since: timedelta = timedelta(hours=1)) -> None:
     """An `apply` had the service fill an index, and was never typed again."""
     with database.begin() as connection:
-        index_acts.note_filling(connection, index, None, "olga")
+        index_acts.note_filling(connection, index, None, "sha256:1", "olga")
         connection.execute(sa.update(t.index_act).values(begun_at=t.index_act.c.begun_at - since))
 
 

@@ -91,7 +91,7 @@ def test_where_the_service_filled_another_index_while_a_person_read_what_goes_no
     tenants.create("filled")
     tenants.write("creator_ana_twin_coach", "a-3", index="filled", creator_id="ana")
     with database.begin() as connection:
-        noted = index_acts.note_filling(connection, "filled", "brain", "olga")
+        noted = index_acts.note_filling(connection, "filled", "brain", "sha256:1", "olga")
 
     def types_late(*_: object, **__: object) -> None:
         with database.begin() as connection:

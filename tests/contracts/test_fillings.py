@@ -232,7 +232,7 @@ def test_a_filling_is_over_goes_on_or_is_one_that_nobody_can_tell_of(
         return Answer(200, {"indexes": listed} if asked.path.startswith("/indexes") else {"data": jobs})
 
     accounts = _Accounts(start(answer).address)
-    filling = index_acts.Filling(1, index_acts.CONVERSION, "new", "old", "ana", BEGUN_AT)
+    filling = index_acts.Filling(1, index_acts.CONVERSION, "new", "old", "sha256:1", "ana", BEGUN_AT)
     seen = fillings._look(accounts, filling, BEGUN_AT + timedelta(minutes=after_minutes))  # type: ignore[arg-type]
     assert (OVER if seen.is_over else GOES_ON if seen.stuck is None else STUCK) == standing
 
@@ -242,7 +242,7 @@ def test_a_key_that_is_refused_tells_nothing_of_a_filling_and_a_service_that_is_
     start: Start, status: int, stuck: bool
 ) -> None:
     accounts = _Accounts(start(lambda _: Answer(status, {"error": {"message": "no"}, "status": status})).address)
-    filling = index_acts.Filling(1, index_acts.CONVERSION, "new", "old", "ana", BEGUN_AT)
+    filling = index_acts.Filling(1, index_acts.CONVERSION, "new", "old", "sha256:1", "ana", BEGUN_AT)
     later = BEGUN_AT + timedelta(days=1)
     if not stuck:
         with pytest.raises(Transient):

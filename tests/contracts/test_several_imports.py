@@ -34,7 +34,7 @@ def test_the_end_of_one_plan_s_import_is_the_end_if_no_other_goes_on(other: str,
     with Answering(answer) as server:
         settings = {"pinecone_api_key": SecretStr("a key"), "pinecone_controller_host": server.address}
         accounts = Accounts(Settings.model_validate(settings))
-        filling = Filling(1, IMPORT, "brain", None, "ana", NOW)
+        filling = Filling(1, IMPORT, "brain", None, "sha256:1", "ana", NOW)
 
         # Then the index is filled no longer only if the other one has ended, too
         assert fillings.has_ended(accounts, filling) is ended

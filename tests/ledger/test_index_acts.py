@@ -1,7 +1,7 @@
 """A wipe holds its index against jobs, and what the service fills before a job begins is certified by no erasure."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Barrier
 
 import pytest
@@ -104,9 +104,9 @@ def test_of_a_wipe_and_a_job_at_once_one_is_refused(database: Database, turn: in
     assert sorted(won) == [False, True]
 
 
-def fill(database: Database) -> Filling:
+def fill(database: Database, plan: str = "sha256:1", begun_at: datetime | None = None) -> Filling:
     with database.begin() as connection:
-        return index_acts.note_filling(connection, "documents", INDEX.name, "ana")
+        return index_acts.note_filling(connection, "documents", INDEX.name, plan, "ana", begun_at)
 
 
 def begun(database: Database) -> tuple[int, sa.Row[tuple[object, ...]]]:
@@ -157,18 +157,25 @@ def test_no_erasure_ends_while_the_service_fills_an_index_or_right_after(databas
         assert 0 < erasures.wait_s(connection, number, LANDS_S, FRESHNESS_S) <= FRESHNESS_S
 
 
-def test_the_end_of_one_import_is_not_the_end_of_another_into_the_same_index(database: Database) -> None:
+@pytest.mark.parametrize("ends_first", ["the older", "the newer", "the older, for which another process goes on"])
+def test_the_end_of_one_import_is_not_the_end_of_another_into_the_same_index(
+    database: Database, ends_first: str
+) -> None:
     # Given two plans whose files the service imports into one index
-    first, second = fill(database), fill(database)
-    # When the job of the first begins
+    older, newer = fill(database, "sha256:1"), fill(database, "sha256:2")
+    if ends_first == "the older, for which another process goes on":
+        older = fill(database, "sha256:1", older.begun_at)
+    ended, left = (newer, older) if ends_first == "the newer" else (older, newer)
+    # When the job of one begins
     with database.begin() as connection:
-        index_acts.settle(connection, first)
+        index_acts.settle(connection, ended)
+        assert [filling.plan_digest for filling in index_acts.fillings(connection)] == [left.plan_digest]
     # Then an erasure still has no certificate: the other import may bring the tenant's records
     _, row = begun(database)
     with database.begin() as connection, pytest.raises(Refused, match="the service fills documents"):
         index_acts.require_no_filling_since(connection, row.at)
     with database.begin() as connection:
-        index_acts.settle(connection, second)
+        index_acts.settle(connection, left)
         assert index_acts.fillings(connection) == []
 
 

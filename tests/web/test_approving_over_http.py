@@ -161,7 +161,7 @@ def test_what_waits_for_a_second_person_is_not_answered_as_done(
 def test_a_filling_of_which_nobody_can_know_is_given_up_once_under_its_key(post: Post, database: Database) -> None:
     # Given an index of an account that the settings do not name
     with database.begin() as connection:
-        index_acts.note_filling(connection, "pinecone@gone:mind", None, "olga")
+        index_acts.note_filling(connection, "pinecone@gone:mind", None, "sha256:1", "olga")
     # When a program gives it up, and sends that again
     body = {"index": "pinecone@gone:mind"}
     first, again = (post("/fillings/give-up", body, "k") for _ in range(2))

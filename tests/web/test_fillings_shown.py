@@ -10,7 +10,6 @@ from orchestrator.ledger.database import Database
 
 Browser = Callable[[str], TestClient]
 TOLD = {
-    "plan_digest": "sha256:1",
     "doing": "imports s3://bucket/<brain> into brain-2",
     "so_far": "43 %, 12,000 records",
     "percent": 43.2,
@@ -22,13 +21,13 @@ SAID = "the service imports s3://bucket/&lt;brain&gt; into brain-2: 43 %, 12,000
 
 def note(database: Database, told: Mapping[str, Any] | None) -> None:
     with database.begin() as connection:
-        index_acts.note_look(connection, "brain-2", told)
+        index_acts.note_look(connection, "brain-2", "sha256:1", told)
 
 
 def test_the_page_says_how_far_an_import_is_before_its_job_begins(signed_in: Browser, database: Database) -> None:
     # Given an apply that waits for an import
     with database.begin() as connection:
-        noted = index_acts.note_filling(connection, "brain-2", None, "ana")
+        noted = index_acts.note_filling(connection, "brain-2", None, "sha256:1", "ana")
     note(database, TOLD)
     # Then whoever looks at the jobs reads what the service said of it last
     browser = signed_in("viewer")
