@@ -9,7 +9,7 @@ from orchestrator.core.next_steps import MOVING, is_copy, moves_readers, nobody_
 from orchestrator.core.reading import Reading, Undoing, Waiting
 from orchestrator.core.states import JOB_ENDED, JOB_WORKING, JobState
 from orchestrator.core.windows import waits_until
-from orchestrator.core.wording import POLICY_WAITS, another_plan, counted, not_found_by_readers
+from orchestrator.core.wording import POLICY_WAITS, another_plan, counted, duration, not_found_by_readers
 
 _S = JobState
 
@@ -88,7 +88,7 @@ def _said(waiting: Waiting, now: datetime) -> str:
     batches = "1 batch waits" if waiting.batches == 1 else f"{waiting.batches} batches wait"
     kind = "" if waiting.error_class == "Waiting" else f"{waiting.error_class}: "
     since = f", tried since {waiting.since:%H:%M:%S %Z}" if waiting.since else ""
-    again = f", again in {max((waiting.next_at - now).total_seconds(), 0):.0f} s" if waiting.next_at else ""
+    again = f", again in {duration(max((waiting.next_at - now).total_seconds(), 0))}" if waiting.next_at else ""
     return f"{batches}{since}{again}: {kind}{waiting.error_text}"
 
 

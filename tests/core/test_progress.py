@@ -220,6 +220,11 @@ def test_batches_that_failed_say_with_what_since_when_and_until_when() -> None:
     )
 
 
+def test_a_long_wait_is_told_in_minutes() -> None:
+    later = Waiting("Unavailable", "503", 1, STARTED, NOW + timedelta(seconds=150))
+    assert "again in 2 min 30 s" in progress(reading(waiting=(later,))).waits[0]
+
+
 def test_a_job_that_rests_does_not_complain_of_missing_processes() -> None:
     for state in (JobState.VERIFIED, JobState.PAUSED, JobState.NEEDS_ATTENTION, *JOB_ENDED):
         seen = progress(reading(state, led=False), broker_answers=False)
