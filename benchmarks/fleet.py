@@ -14,7 +14,7 @@ import psutil
 import sqlalchemy as sa
 
 from migrations.creators import Grouping
-from migrations.plan import Policies
+from migrations.plan import Plan, Policies
 from migrations.recipes import Common, CreatorsOptions, plan_creators
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.states import JobState
@@ -153,13 +153,17 @@ def migrate(running: Running, index: str, sources: Sequence[str], creator: str, 
     return JobTimes(Copied(records, seconds, cpu_s), verified_s, verify_s, verify_cpu_s, emulator_cpu_s)
 
 
-def applied(running: Running, index: str, sources: Sequence[str] = (), creator: str = WHO, **more: Any) -> int:
-    """A job that regroups these namespaces of an index, or all of them; nobody else uses it. `more`: policies."""
+def planned(running: Running, index: str, sources: Sequence[str] = (), creator: str = WHO, **more: Any) -> Plan:
+    """A plan that regroups these namespaces of an index, or all of them; nobody else uses it. `more`: policies."""
     policies = Policies(**{"exclusive": True, "cut_over": "none", "soak_seconds": 0, **more})
     common = Common(policies=policies, only=tuple(sources))
     options = CreatorsOptions(index=index, grouping=Grouping(creator=creator), common=common)
-    plan = plan_creators(running.fleet.store, options, now=datetime.now(UTC))
-    return apply.apply(running.fleet, plan, who=WHO, no_backup=True)
+    return plan_creators(running.fleet.store, options, now=datetime.now(UTC))
+
+
+def applied(running: Running, index: str, sources: Sequence[str] = (), creator: str = WHO, **more: Any) -> int:
+    """The job of such a plan."""
+    return apply.apply(running.fleet, planned(running, index, sources, creator, **more), who=WHO, no_backup=True)
 
 
 def drop(running: Running, index: str, sources: Sequence[str], creator: str) -> None:

@@ -35,7 +35,7 @@ def test_a_small_job_and_the_requests_of_jobs_are_counted(tmp_path: Path) -> Non
         fill(fleet.settings, load)
         verified, cleaned = (figure.value for figure in main_job.fetches(fleet, load))
         of_pass, _ = (figure.value for figure in catch_up.unwritten(fleet, 2))
-    # Then each namespace was fetched for its plan, its copy and its proof, and once more on both sides
-    assert (verified, cleaned) == (2 * 3 / 0.04, 2 * 5 / 0.04)
+    # Then each namespace was fetched for its copy and its proof, and once more on both sides
+    assert (verified, cleaned) == (2 * 2 / 0.04, 2 * 4 / 0.04)
     # And a pass asked each once whether it was written to
     assert of_pass == 1.0
