@@ -99,7 +99,7 @@ def park_accept(
     chosen = [bool(records), every, bool(batch), all_batches]
     if sum(chosen) != 1:
         raise BadInput(
-            "no records are named",
+            "it is unclear which records are meant",
             next_step=f"name them, or --all, or --batch N, or --all-batches: `vecfleet park list {job}`",
         )
     with fleet() as parts:
@@ -132,7 +132,9 @@ def park_undo(
 ) -> None:
     """Undo `park accept`, until clean-up: the records wait for a decision again, and `retry` copies them."""
     if bool(records) == every:
-        raise BadInput("no records are named", next_step=f"name them, or `vecfleet park undo {job} --all`")
+        raise BadInput(
+            "it is unclear which records are meant", next_step=f"name them, or `vecfleet park undo {job} --all`"
+        )
     with fleet() as parts:
         count = left_behind.undo(parts.database, job, who(), records or None)
         say(f"job {job}: {counted(count, 'record waits', 'records wait')} for a decision again")

@@ -220,7 +220,7 @@ def add_approving(router: APIRouter, parts: Fleet, tokens: TokenFile) -> None:
 
 def _leave_behind(parts: Fleet, job: int, who: str, body: models.LeaveBehind) -> None:
     if (body.records is None) == (body.batches is None):
-        raise BadInput("no records are named", next_step='send `records` or `batches`: ids, or "all"')
+        raise BadInput("it is unclear which records are meant", next_step='send `records` or `batches`: ids, or "all"')
     if body.confirmed:
         require_typed(parts, job, "accept", body.index or "")
     try:

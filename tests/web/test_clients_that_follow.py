@@ -145,7 +145,7 @@ def test_status_says_who_obeys_the_freeze_and_who_is_to_be_stopped(table: JobTab
     assert "an application that does not ask for the routes is for you to stop" in said
 
     quiet_for(table, 3_600)
-    assert "no application follows the routes (the last one did 1 h 0 min ago)" in (seen(table).writers or "")
+    assert "no application follows the routes (the last one did 1 h ago)" in (seen(table).writers or "")
 
 
 def test_the_page_of_a_job_lists_the_clients_and_when_they_asked(
