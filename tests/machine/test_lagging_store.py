@@ -19,7 +19,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from migrations import enriching
 from orchestrator import dispatcher
 from orchestrator.cli import whole_indexes
-from orchestrator.core import deciding, guards
+from orchestrator.core import clean_up_guards, deciding
 from orchestrator.core.guards import missing_cap
 from orchestrator.core.model import Deletion
 from orchestrator.ledger import cleanup, deletions, erasures, listings
@@ -247,7 +247,7 @@ SAFEGUARDS = {
         scripts.is_copied_and_erased, ((erasures, "_last_landing", lambda *_: None),), fresh=(ALMA,)
     ),
     "what a route leads to is not cleaned up": Safeguard(
-        scripts.is_copied_on_without_its_tenant, ((guards, "against_routes", lambda _: []),)
+        scripts.is_copied_on_without_its_tenant, ((clean_up_guards, "against_routes", lambda _: []),)
     ),
     "what a route leads to is not rolled back": Safeguard(
         scripts.is_rolled_back_though_another_job_leads_its_tenant_there, ((refusals, "against_routes", lambda _: []),)
