@@ -22,7 +22,16 @@ from vecfleet.settings import Settings
 from vecfleet.stores.pinecone import PineconeStore
 
 INDEX = "digital-twin-brain"
-READS = {"list_aliases", "describe_index", "list_indexes", "list_namespaces", "list", "fetch", "describe_index_stats"}
+READS = {
+    "list_aliases",
+    "describe_index",
+    "list_indexes",
+    "list_namespaces",
+    "describe_namespace",
+    "list",
+    "fetch",
+    "describe_index_stats",
+}
 
 
 @pytest.fixture(scope="module")
