@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES, pyamqp
+from kombu import transport
+from kombu.transport import pyamqp
 
 ANSWERS_WITHIN_S = 5.0
 
@@ -105,9 +106,9 @@ class SSLTransport(pyamqp.SSLTransport):
 
 
 def install() -> None:
-    """Have kombu use these for `amqp://` and `amqps://`. Safe to repeat."""
-    TRANSPORT_ALIASES.update(
-        amqp=f"{__name__}:{Transport.__name__}",
-        pyamqp=f"{__name__}:{Transport.__name__}",
-        amqps=f"{__name__}:{SSLTransport.__name__}",
-    )
+    """Have kombu use these for `amqp://` and `amqps://`, whatever used these before. Safe to repeat."""
+    ours = dict.fromkeys(("amqp", "pyamqp"), f"{__name__}:{Transport.__name__}")
+    ours["amqps"] = f"{__name__}:{SSLTransport.__name__}"
+    transport.TRANSPORT_ALIASES.update(ours)
+    for name in ours:
+        transport._transport_cache.pop(name, None)  # kombu keeps the class that a name led to before

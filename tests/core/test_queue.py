@@ -4,9 +4,10 @@ import ast
 
 import amqp
 import pytest
-from kombu.transport import memory
+from kombu import transport
+from kombu.transport import memory, pyamqp
 
-from orchestrator import queue
+from orchestrator import queue, rabbitmq
 from orchestrator.core.model import Wakeup
 from orchestrator.core.states import QUEUES, BatchKind
 from vecfleet.settings import Settings
@@ -48,6 +49,16 @@ def test_a_worker_that_is_told_nothing_serves_every_queue_and_every_task_finds_i
     for name, own in queue.TASKS.values():
         routed = celery.amqp.router.route({}, name)
         assert (routed["queue"].name, routed["queue"].routing_key) == (own, own)
+
+
+def test_rabbitmq_gets_our_client_also_where_kombu_used_its_own_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a process in which somebody connected by kombu's own client
+    monkeypatch.setitem(transport.TRANSPORT_ALIASES, "amqp", "kombu.transport.pyamqp:Transport")
+    transport._transport_cache.pop("amqp", None)
+    assert transport.get_transport_cls("amqp") is pyamqp.Transport
+    # When the fleet's app is made, then it does not wait for a RabbitMQ that blocks it
+    app = queue.make_app("amqp://guest@127.0.0.1:1//")
+    assert type(app.connection_for_write().transport) is rabbitmq.Transport
 
 
 @pytest.mark.parametrize("broker", ["redis://:a-password@127.0.0.1:1/0", "amqp://fleet:a-password@127.0.0.1:1//"])
