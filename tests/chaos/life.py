@@ -354,8 +354,7 @@ class Life:
             set_back=self.strikes.times_set_back > 0,
         )
         self.wrong += laws.broken(evidence) + books.broken_books(self.fleet.sql, self.job_id) + self.fleet.crashed()
-        if self.case.embeds:  # else the model's bill is still that of an earlier life of this fleet
-            self.wrong += broken_bill(self.fleet.sql, self.fleet.model, self.job_id, set_back=evidence.set_back)
+        self.wrong += broken_bill(self.fleet, self.case, self.job_id, set_back=evidence.set_back)
         if self.last_state in laws.PROVEN and not evidence.excused and not evidence.left_out:
             counts = {name: len(evidence.truth.get(name, {})) for name in self.case.sources}
             self.wrong += books.miscounted(self.fleet.sql, self.job_id, counts)
