@@ -19,7 +19,7 @@ from vecfleet.records import MetadataValue, Record
 from vecfleet.stores.base import Usage
 
 SAMPLE_IDS = 10
-_KEEPING = "`--conflicts keep` moves them with what they hold"
+KEEPING = "`--conflicts keep` moves them with what they hold"
 
 
 @dataclass(slots=True)
@@ -96,7 +96,7 @@ def foresee(found: Breakdown, policies: Policies, split: Split | None = None) ->
         )
     for key, records in sorted(found.conflicts.items()):
         outcome = {
-            "fail": f"they will be parked; {_KEEPING}",
+            "fail": f"they will be parked; {KEEPING}",
             "keep": "it stays",
             "overwrite": "it is overwritten and remembered",
         }
@@ -122,7 +122,7 @@ def foresee_conflicts(
     if keys:
         findings.warnings.append(
             f"of {counted(looked, 'record')} looked at, {keys.total():,} hold another value under {few(keys)} already: "
-            f"such records will be parked; {_KEEPING}"
+            f"such records will be parked; {KEEPING}"
         )
     return findings
 

@@ -13,6 +13,7 @@ from orchestrator import schema
 from orchestrator.ledger.database import Database
 from vecfleet.connections import ACCOUNT, PINECONE
 from vecfleet.errors import BadInput
+from vecfleet.names import meant
 from vecfleet.settings import JOIN, Settings
 from vecfleet.stores.base import Store
 
@@ -106,7 +107,8 @@ class Fleet:
                 return self.other_tables
             case _:
                 stores = ", ".join((*STORES, f"{ACCOUNT}NAME"))
-                raise BadInput(f"there is no store {name!r} here", next_step=f"a store is one of: {stores}")
+                near = meant(name, STORES)
+                raise BadInput(f"there is no store {name!r} here{near}", next_step=f"a store is one of: {stores}")
 
 
 STORES = ("pinecone", "pgvector", "pgvector-other", "parquet")

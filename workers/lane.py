@@ -199,7 +199,7 @@ class Lane:
                 return records
         raise RefusedAlike(
             f"each record is refused with the same answer: {error.message}",
-            next_step="remove the cause, then retry: the retry tries each record by itself",
+            next_step="remove its cause and retry the batch: a retry tries each record by itself",
         )
 
     def _ask_to_write(self, namespace: str, records: Sequence[Record]) -> Written:

@@ -1,5 +1,6 @@
 """`forget`, `readmit` and `rehearse deletion`: erase tenants, after showing what goes and asking for the name."""
 
+import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shlex import quote
@@ -9,7 +10,7 @@ import typer
 
 from orchestrator.cli.output import Json, confirm_by_typing, err, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
-from orchestrator.core.wording import counted
+from orchestrator.core.wording import counted, elapsed
 from orchestrator.ledger import erasures
 from orchestrator.services import forget as forgetting
 from orchestrator.services.erase import CERTIFICATES, PLANS, JobTableBooks, certificate_file
@@ -89,7 +90,7 @@ def forget(
 def _say_wait(seconds: float, why: str) -> None:
     """Print to stderr why and until when the command waits: with `--json`, stdout holds the document."""
     until = datetime.now(UTC) + timedelta(seconds=seconds)
-    err.print(f"waits until {until:%H:%M:%S} UTC, {seconds:.0f} s: {why}", soft_wrap=True)
+    err.print(f"waits until {until:%H:%M:%S} UTC, {elapsed(math.ceil(seconds))}: {why}", soft_wrap=True)
 
 
 def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str], export: str | None, near: str) -> None:
@@ -145,7 +146,7 @@ def _show(erased: erasing.Erased, *, as_json: bool, home: Path, kept: list[str],
         say(f"left: {remainder}", style="red")
     done = "confirmed by listing, fetching and querying" if erased.confirmed else "NOT confirmed"
     if not nothing_found:
-        say(f"{counted(erased.records, 'record', 'records')} erased in {erased.seconds:.1f} s, {done}", style="bold")
+        say(f"{counted(erased.records, 'record', 'records')} erased in {elapsed(erased.seconds)}, {done}", style="bold")
     say_next([f"read and keep the certificate: {step}" if erased.confirmed else step])
 
 

@@ -13,10 +13,12 @@ from orchestrator.cli.output import Json, confirm, say, say_json, say_next, say_
 from orchestrator.cli.session import who
 from orchestrator.core.wording import counted
 from vecfleet.errors import BadInput, NotFound, VecfleetError
+from vecfleet.names import meant
 from vecfleet.pgvector import EmbeddingPipeline, EmbeddingSchema
 from vecfleet.pgvector.database import DatabaseConnection
 from vecfleet.pgvector.indexes import Method
 from vecfleet.pgvector.schema import DEFAULT_DIMENSION
+from vecfleet.pgvector.store import not_found
 from vecfleet.settings import Settings
 
 Namespace = Annotated[str, typer.Argument(metavar="NAMESPACE", help="As `vecfleet pg namespaces` lists it.")]
@@ -113,9 +115,7 @@ def namespaces(as_json: Json = False) -> None:
 def stats(namespace: Namespace, as_json: Json = False) -> None:
     """One namespace: embeddings, collections, size on disk, dimension, vector index."""
     with database() as (connection, _):
-        result = EmbeddingSchema(connection.database_url, database=connection).get_namespace_stats(namespace)
-    if not result["exists"]:
-        raise NotFound(f"Namespace {namespace!r} does not exist", next_step="`vecfleet pg namespaces` lists them")
+        result = _existing(EmbeddingSchema(connection.database_url, database=connection), namespace)
     if as_json:
         say_json(result)
         return
@@ -150,9 +150,7 @@ def drop(namespace: Namespace, dry_run: DryRun = False, force: Force = False, as
     """Delete a namespace with everything in it. There is no way back."""
     with database() as (connection, settings):
         schema = EmbeddingSchema(connection.database_url, database=connection)
-        facts = schema.get_namespace_stats(namespace)
-        if not facts["exists"]:
-            raise NotFound(f"Namespace {namespace!r} does not exist", next_step="`vecfleet pg namespaces` lists them")
+        facts = _existing(schema, namespace)
         if not dry_run:
             confirm(
                 f"Delete {facts['table_name']} with {_embeddings(facts['embedding_count'])} ({facts['table_size']})?",
@@ -196,9 +194,7 @@ def collections(namespace: Namespace, as_json: Json = False) -> None:
 def collection_stats(namespace: Namespace, collection: Collection, as_json: Json = False) -> None:
     """One collection of a namespace."""
     with database() as (connection, _):
-        result = EmbeddingPipeline(connection, namespace=namespace).get_collection_stats(collection)
-    if not result["total_embeddings"]:
-        raise _no_collection(namespace, collection)
+        result = _filled(EmbeddingPipeline(connection, namespace=namespace), collection)
     if as_json:
         say_json(result)
         return
@@ -216,9 +212,7 @@ def empty(
     """Delete every embedding of a collection. There is no way back."""
     with database() as (connection, settings):
         pipeline = EmbeddingPipeline(connection, namespace=namespace)
-        facts = pipeline.get_collection_stats(collection)
-        if not facts["total_embeddings"]:
-            raise _no_collection(namespace, collection)
+        facts = _filled(pipeline, collection)
         deleted = 0
         if not dry_run:
             confirm(f"Delete {_embeddings(facts['total_embeddings'])} of {namespace}/{collection}?", yes=force)
@@ -232,11 +226,24 @@ def empty(
     say_next([f"vecfleet pg collections {namespace}"])
 
 
-def _no_collection(namespace: str, collection: str) -> NotFound:
-    return NotFound(
-        f"there is no collection {collection!r} in {namespace!r}",
-        next_step=f"`vecfleet pg collections {namespace}` lists them",
-    )
+def _existing(schema: EmbeddingSchema, namespace: str) -> dict[str, Any]:
+    """Return the figures of a namespace. Raises NotFound if it is not there."""
+    figures = schema.get_namespace_stats(namespace)
+    if not figures["exists"]:
+        raise not_found(namespace, (row["namespace"] for row in schema.list_namespaces()))
+    return figures
+
+
+def _filled(pipeline: EmbeddingPipeline, collection: str) -> dict[str, Any]:
+    """Return the figures of a collection. Raises NotFound if nothing is in it."""
+    figures = pipeline.get_collection_stats(collection)
+    if not figures["total_embeddings"]:
+        near = meant(collection, (row["collection_name"] for row in pipeline.list_collections()))
+        raise NotFound(
+            f"there is no collection {collection!r} in {pipeline.namespace!r}{near}",
+            next_step=f"`vecfleet pg collections {pipeline.namespace}` lists them",
+        )
+    return figures
 
 
 def _say_collection(collection: dict[str, Any]) -> None:

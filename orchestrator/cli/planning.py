@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from migrations.analysis import KEEPING
 from migrations.estimating import Prices
 from migrations.idsources import find_ids
 from migrations.namespaces import NamespacesOptions, naming_of, plan_namespaces, read_pairs
@@ -141,6 +142,8 @@ def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None
     mapped = _preview(parts, found)
     sealed = write_plan(found, path)
     steps = [f"vecfleet show {path}", f"vecfleet apply {path} --dry-run"]
+    if any(KEEPING in warning for warning in sealed.warnings):
+        steps.append(again("--conflicts", "keep"))
     if as_json:
         document = {"file": str(path), "plan": sealed.model_dump(mode="json"), "next_steps": steps}
         say_json(document | ({"mapped": mapped_to_json(mapped)} if mapped else {}))

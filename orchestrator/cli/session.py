@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import err
+from orchestrator.core.wording import elapsed
 from vecfleet.settings import Settings
 from vecfleet.stores.base import Index
 
@@ -55,8 +56,8 @@ def wait(seconds: float, why: str) -> None:
     """Wait `seconds`; print why and until when, and count down on a terminal."""
     until = datetime.now(UTC) + timedelta(seconds=seconds)
     end = time.monotonic() + seconds
-    err.print(f"waits until {until:%H:%M:%S} UTC, {math.ceil(seconds)} s: {why}", soft_wrap=True)
+    err.print(f"waits until {until:%H:%M:%S} UTC, {elapsed(math.ceil(seconds))}: {why}", soft_wrap=True)
     with err.status("") as status:
         while (left := end - time.monotonic()) > 0:
-            status.update(f"{math.ceil(left)} s left")
+            status.update(f"{elapsed(math.ceil(left))} left")
             time.sleep(min(left, _TICK_S))

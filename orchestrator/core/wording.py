@@ -83,6 +83,11 @@ def duration(seconds: float) -> str:
     return " ".join([said, *(finer_said for count, finer_said in finer if count)])
 
 
+def elapsed(seconds: float) -> str:
+    """Return seconds as `duration` does, and those under a minute to two digits: `0.5 s`, `1.4 s`, `41 s`."""
+    return f"{seconds:.2g} s" if seconds < 60 else duration(seconds)
+
+
 def a_month(monthly: Monthly) -> str:
     """Say what the moved records cost a month on both sides."""
 

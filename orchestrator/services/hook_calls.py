@@ -20,6 +20,7 @@ import orjson
 from orchestrator.bootstrap import Fleet
 from orchestrator.core import notices as shapes
 from orchestrator.core.hooks import Hook, in_its_words
+from orchestrator.core.wording import elapsed
 from orchestrator.ledger import hooks
 from orchestrator.ledger.database import Database
 from orchestrator.services.background import Step
@@ -79,7 +80,7 @@ def _run(hook: CommandHook, body: bytes) -> tuple[bool, str]:
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            return False, _said(said, f"no answer within {hook.timeout_seconds:g} s")
+            return False, _said(said, f"no answer within {elapsed(hook.timeout_seconds)}")
     return status == 0, _said(said, "nothing was said" if status == 0 else f"it ended with {status}")
 
 
@@ -115,11 +116,11 @@ def _post(hook: WebHook, delivery_id: str, body: bytes) -> tuple[bool, str]:
                 if len(said) >= _HEARD_BYTES or time.monotonic() > deadline:
                     break
     except httpx.TimeoutException:
-        return False, f"no answer within {hook.timeout_seconds:g} s"
+        return False, f"no answer within {elapsed(hook.timeout_seconds)}"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return False, f"it cannot be asked: {type(error).__name__}"
     if time.monotonic() > deadline:  # each part of an answer may come in time, and the whole too late
-        return False, f"no answer within {hook.timeout_seconds:g} s"
+        return False, f"no answer within {elapsed(hook.timeout_seconds)}"
     return answer.is_success, _said(said[:_HEARD_BYTES], f"HTTP {answer.status_code}")
 
 

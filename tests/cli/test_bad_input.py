@@ -136,6 +136,7 @@ def test_a_misspelt_name_is_answered_by_the_nearest_one(
     refused("plan", "index", "brain", "x", "--namespace", "frist", says="'frist'.*did you mean 'first'", code=2)
     refused("plan", "index", "brain", "x", "--skip", "secnd", says="'secnd'.*did you mean 'second'", code=2)
     refused("check", "pinecone:brain/frist", "pinecone:brain/second", says="did you mean 'first'", code=2)
+    refused("check", "pinecone:brain", "paquet:x", says="no store 'paquet' here; did you mean 'parquet'", code=2)
     refused("analyze", "brain", "--namespace", "frist", says="no namespace 'frist'.*did you mean 'first'", code=2)
     # A plan file, a folder, an account
     Path("mine.yaml").write_text("x")

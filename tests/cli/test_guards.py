@@ -3,7 +3,7 @@
 import pytest
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
-from terminal import Vecfleet, contents
+from terminal import Brain, Vecfleet, contents
 
 from orchestrator.core.states import BatchKind, JobState
 from orchestrator.ledger import tables as t
@@ -232,3 +232,17 @@ def test_of_several_failed_batches_one_may_be_retried(vecfleet: Vecfleet, table:
     # When one of them is, then it runs alone
     vecfleet("retry", "1", "failed", "--batch", str(one.id))
     assert {row.id: row.state for row in table.rows(BatchKind.COPY)} == {one.id: "ready", other.id: "parked"}
+
+
+def test_a_plan_that_would_park_records_is_followed_by_the_command_that_moves_them(
+    vecfleet: Vecfleet, brain: Brain
+) -> None:
+    # Given a record that holds another creator than the plan adds
+    brain.write("first", "held", creator_id="somebody")
+    typed = ("plan", "creators", "brain", "--creator", "ana", "--out", "plan.yaml")
+    # When it is planned, then the way that moves it is a whole command
+    told = vecfleet(*typed)
+    assert told.out.endswith(f"  or: vecfleet {' '.join(typed)} --conflicts keep\n"), told
+    # And typed, it has nothing more to say
+    again = vecfleet(*typed, "--conflicts", "keep", "--json")
+    assert again.code == 0 and len(again.json["next_steps"]) == 2, again

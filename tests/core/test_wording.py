@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.core.states import JobState
-from orchestrator.core.wording import being, duration, in_days, in_namespaces, leading, with_left_behind
+from orchestrator.core.wording import being, duration, elapsed, in_days, in_namespaces, leading, with_left_behind
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,10 @@ def test_a_state_names_what_it_does_not_cover() -> None:
     assert with_left_behind("verified", 0, 30) == "verified, 30 parked"
     assert with_left_behind("verified", 5, 30) == "verified, 5 left behind, 30 parked"
     assert with_left_behind("parked", 0, 30) == "parked"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.5, "0.5 s"), (1.43, "1.4 s"), (30.0, "30 s"), (60, "1 min"), (200.4, "3 min 20 s")]
+)
+def test_a_short_time_that_passed_is_told_to_the_tenth(seconds: float, said: str) -> None:
+    assert elapsed(seconds) == said

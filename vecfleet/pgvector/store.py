@@ -9,6 +9,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from vecfleet.errors import BadInput, Missing, NotFound, WrongKind
+from vecfleet.names import meant
 from vecfleet.pgvector import indexes, naming, tables, writing
 from vecfleet.pgvector.database import DatabaseConnection
 from vecfleet.pgvector.indexes import Method
@@ -254,13 +255,15 @@ _FIELDS = frozenset({"strategy", "content_type", "path", "parent_chunk_id", "dep
 def _found(connection: Connection, namespace: str) -> Table:
     table = tables.find_namespace(connection, namespace)
     if table is None:
-        raise tables.objection(connection, namespace) or _not_found(namespace)
+        there = (known.namespace or "" for known in tables.namespaces(connection))
+        raise tables.objection(connection, namespace) or not_found(namespace, there)
     return table
 
 
-def _not_found(namespace: str) -> NotFound:
+def not_found(namespace: str, there: Iterable[str]) -> NotFound:
+    """Return the refusal of a namespace that is not there, with the names nearest to it."""
     return NotFound(
-        f"Namespace {namespace!r} does not exist",
+        f"Namespace {namespace!r} does not exist{meant(namespace, there)}",
         next_step=f"`vecfleet pg namespaces` lists them; `vecfleet pg create {namespace}` makes it",
     )
 
