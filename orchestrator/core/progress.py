@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.core.following import in_step_as_of, of_lag, of_writers
 from orchestrator.core.model import Move
 from orchestrator.core.next_steps import next_steps
-from orchestrator.core.reading import Reading, Undoing
+from orchestrator.core.reading import JobRow, Reading, Totals, Undoing
 from orchestrator.core.states import JOB_WORKING, CheckState, JobState, MoveState
 from orchestrator.core.waiting import waits_of
 from orchestrator.core.windows import waits_until
@@ -108,17 +108,7 @@ class Progress:
     @property
     def way_back(self) -> str | None:
         """Return how the job is taken back from its present state; None if it was."""
-        job = self.reading.job
-        match job.state:
-            case _S.ROLLED_BACK:
-                return None
-            case _S.FINISHED:
-                return f"`vecfleet {'plan reverse' if job.cut_over_percent else 'rollback'} {job.id}`"
-            case _S.CLEANED:
-                after = job.way_back.rpartition("after it ")[2]
-                return after.replace("`vecfleet plan reverse`", f"`vecfleet plan reverse {job.id}`")
-            case _:
-                return job.way_back
+        return way_back(self.reading.job, self.reading.totals)
 
     @property
     def whole_percent(self) -> int:
@@ -211,6 +201,23 @@ def progress(
         next_steps=next_steps(reading),
         namespaces=tuple(_namespace(move) for move in reading.page),
     )
+
+
+def way_back(job: JobRow, totals: Totals) -> str | None:
+    """Return how the job is taken back from its present state; None if it was. The page and the report show this."""
+    match job.state:
+        case _S.ROLLED_BACK:
+            return None
+        case _S.FINISHED:
+            return f"`vecfleet {'plan reverse' if job.cut_over_percent else 'rollback'} {job.id}`"
+        case _S.CLEANED if totals.erased and not totals.written + totals.identical:
+            return "none: nothing that it moved is left, and erased records do not come back"
+        case _S.CLEANED:
+            after = job.way_back.rpartition("after it ")[2]
+            after = after.replace("`vecfleet plan reverse`", f"`vecfleet plan reverse {job.id}`")
+            return after + ("; erased records do not come back" if totals.erased else "")
+        case _:
+            return job.way_back
 
 
 def headline(seen: Progress) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from migrations import reversing
 from migrations.estimating import Prices
 from migrations.plan import Policies
 from migrations.survey import Surveyor
+from orchestrator.core import progress
 from orchestrator.core.agreement import Summary
 from orchestrator.core.model import Target
 from orchestrator.core.next_steps import next_steps, soaks_until
@@ -23,7 +23,7 @@ from orchestrator.core.quality import quality
 from orchestrator.core.reading import JobRow, Reading, Since
 from orchestrator.core.states import CHECK_PASSED, BatchKind, CheckState, JobState
 from orchestrator.core.wording import counted
-from orchestrator.ledger import audit, check_results, copies, deletions, differences, embeddings, jobs, moves, status
+from orchestrator.ledger import audit, check_results, copies, deletions, differences, embeddings, moves, status
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.status import Spent
 from orchestrator.services.issues import SHOWN, issues_of
@@ -102,7 +102,6 @@ class Report:
     deletions: Deletions
     issues: tuple[str, ...]
     audit_head: str
-    way_back_after: str  # its clean-up
 
     @property
     def job(self) -> JobRow:
@@ -162,7 +161,6 @@ def build(
                 )
             ),
             audit_head=audit.head(connection),
-            way_back_after=reversing.way_back(jobs.get(connection, job_id).plan, job_id),
         )
 
 
@@ -337,24 +335,16 @@ def _embedding_to_json(report: Report) -> dict[str, Any] | None:
 
 def way_back(report: Report) -> str:
     """Say how the job's effect can be undone from its present state."""
-    job, totals = report.job, report.reading.totals
-    match job.state:
-        case JobState.CLEANED if totals.erased and not totals.written + totals.identical:
-            return "none: nothing that it moved is left, and erased records do not come back"
-        case JobState.CLEANED:
-            return report.way_back_after + ("; erased records do not come back" if totals.erased else "")
-        case JobState.FINISHED:
-            return f"`vecfleet {'plan reverse' if job.cut_over_percent else 'rollback'} {job.id}`"
-        case JobState.ROLLED_BACK if report.ours:
-            stay = counted(report.ours, "namespace that it created is", "namespaces that it created are")
-            return (
-                f"it was rolled back; {stay} still there, because readers had moved there or records there changed: "
-                f"`vecfleet audit {job.target}`"
-            )
-        case JobState.ROLLED_BACK:
-            return "it was rolled back: nothing is left to take back"
-        case _:
-            return job.way_back
+    way = progress.way_back(report.job, report.reading.totals)
+    if way is not None:
+        return way
+    if not report.ours:
+        return "it was rolled back: nothing is left to take back"
+    stay = counted(report.ours, "namespace that it created is", "namespaces that it created are")
+    return (
+        f"it was rolled back; {stay} still there, because readers had moved there or records there changed: "
+        f"`vecfleet audit {report.job.target}`"
+    )
 
 
 def namespaces_after(report: Report) -> str:

@@ -36,6 +36,11 @@ class Action:
     likeliest: bool = False
 
     @property
+    def deletes(self) -> bool:
+        """Say whether the act deletes records, or gives the job up."""
+        return self.asks and self.name != "finish"
+
+    @property
     def percent(self) -> int | None:
         """Return the share of readers that a cut-over is for."""
         return int(self.field[1]) if self.field is not None and self.name == "cutover" else None
@@ -55,9 +60,15 @@ def actions(reading: Reading, decided: int = 0) -> list[Action]:
         name, _ = act
         return -1 if name in _DECISIONS else names.index(name) if name in names else len(names)
 
-    likeliest = next((act for act in sorted(offered, key=place) if act in named and act[0] not in _WEIGHED), None)
+    first = next((act for act in sorted(offered, key=place) if act in named), None)
     return [
-        Action(name, _label(reading, name, field), name in CONFIRMED, field, likeliest=(name, field) == likeliest)
+        Action(
+            name,
+            _label(reading, name, field),
+            name in CONFIRMED,
+            field,
+            likeliest=(name, field) == first and name not in _WEIGHED,
+        )
         for name, field in sorted(offered, key=place)
     ]
 

@@ -78,6 +78,16 @@ def test_what_a_clean_up_left_can_be_kept_by_a_button() -> None:
     assert "finish" in names_of(reading(JobState.NEEDS_ATTENTION, resume_to=JobState.CLEANING, parked_batches=1))
 
 
+def test_a_button_stands_out_only_if_it_does_what_the_next_step_says() -> None:
+    """The page of a verified copy proposed to move its readers, the terminal to finish it."""
+    copied = reading(JobState.VERIFIED, recipe="namespaces")
+    assert next_steps(copied)[0] == "vecfleet finish 7"
+    assert [action.name for action in actions(copied) if action.likeliest] == []
+    # And what deletes nothing is not drawn as what does
+    drawn = {action.name: action.deletes for action in actions(copied)}
+    assert drawn["rollback"] and not drawn["finish"]
+
+
 @pytest.mark.parametrize("seen", SEEN)
 def test_at_most_one_button_stands_out_and_none_that_deletes_or_leaves_behind(seen: Reading) -> None:
     standing_out = [action for action in actions(seen) if action.likeliest]

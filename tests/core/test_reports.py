@@ -104,9 +104,12 @@ def test_dollars_are_units_and_egress_at_their_prices() -> None:
 def test_no_way_back_leads_to_what_was_erased(written: int, erased: int, told: str) -> None:
     # Given a job that was cleaned up, and a tenant of it that was erased afterwards
     report: Any = SimpleNamespace(
-        job=SimpleNamespace(state=JobState.CLEANED),
+        job=SimpleNamespace(
+            id=1,
+            state=JobState.CLEANED,
+            way_back="until clean-up `vecfleet rollback`; after it `vecfleet plan reverse`",
+        ),
         reading=SimpleNamespace(totals=SimpleNamespace(written=written, identical=0, erased=erased)),
-        way_back_after="`vecfleet plan reverse 1`",
     )
     assert way_back(report) == told
 
