@@ -242,6 +242,7 @@ def requeue(
 ) -> None:
     """Return the batch to ready after a wait. A wait for pace, freshness or an outage spends no attempt.
 
+    A moment until which it was held back meanwhile stands, as it does once a lease expires.
     After an unanswered `deletion` the batch is not due until the deletion can no longer take effect: `lands_within_s`
     from now, because the call began after its intent was recorded.
     """
@@ -257,7 +258,7 @@ def requeue(
         usage,
         busy_ms,
         attempts=_B.attempts if spend_attempt else _B.attempts - 1,
-        run_after=NOW + interval(after_seconds),
+        run_after=sa.func.greatest(_B.run_after, NOW + interval(after_seconds)),
         error_class=error_class,
         error_text=error_text,
         **called[deletion],
@@ -271,7 +272,7 @@ def requeue_expired(connection: sa.Connection, job_ids: Sequence[int], limit: in
     # Lock batches before targets, as a worker does before it writes.
     rows = connection.execute(sa.select(*columns).where(expired).order_by(_B.id).with_for_update()).all()
     why = {"error_class": "LeaseExpired", "error_text": "its worker stopped answering"}
-    again = transitions.batch_to(BatchState.READY, run_after=None, **why)
+    again = transitions.batch_to(BatchState.READY, **why)
     connection.execute(again.where(among(_B.id, [row.id for row in rows])))
     note_last_landings(connection, rows)
     return len(rows), [row.id for row in rows if row.attempts >= limit]

@@ -103,6 +103,34 @@ def test_a_rollback_whose_pause_is_taken_back_at_once_holds_back_what_is_at_work
     assert undo.run_after is not None and undo.run_after >= went_on_at + LAG
 
 
+def lost_its_worker(table: JobTable, lease: Lease) -> None:
+    table.expire(lease)
+    table.reap()
+
+
+def put_off(table: JobTable, lease: Lease) -> None:
+    table.requeue(lease, after=0.0)
+
+
+@pytest.mark.parametrize("comes_back", [lost_its_worker, put_off])
+def test_what_comes_back_from_its_worker_waits_as_what_nobody_had(
+    database: Database, comes_back: Callable[[JobTable, Lease], None]
+) -> None:
+    # Given a comparison that was at work when a pause was taken back
+    table = going_back(database)
+    (compare,) = table.take()
+    acts.pause(database, table.job_id, "ana")
+    went_on_at = now(table)
+    acts.resume(database, table.job_id, "ana")
+    # When its worker gives it up
+    comes_back(table, compare)
+    # Then it is not compared again, and nothing removed after it, before reads show what was written meanwhile
+    (waits,) = table.rows(BatchKind.COMPARE)
+    assert waits.state == BatchState.READY
+    assert waits.run_after is not None and waits.run_after >= went_on_at + LAG
+    assert table.take() == []
+
+
 @pytest.mark.parametrize("stops", [paused, parked])
 def test_a_late_write_into_a_rollback_that_stands_still_is_taken_back_when_it_goes_on(
     database: Database, stops: Callable[[JobTable], Callable[[], None]]
