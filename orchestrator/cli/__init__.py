@@ -27,6 +27,7 @@ jobs           `jobs`, `status`
 steering       every command that changes a job
 parking        `park`
 erasing        `forget`, `readmit`, `rehearse`
+filtered       `delete`
 fillings       `filling`
 whole_indexes  `backup`, `wipe`, `decommission`
 books          `purge`, `audit-log`

@@ -72,6 +72,7 @@ SECTIONS = {
         "forget": "erasing:forget",
         "readmit": "erasing:readmit",
         "rehearse deletion": "erasing:deletion",
+        "delete": "filtered:delete",
         "filling list": "fillings:every",
         "filling give-up": "fillings:give_up",
         "wipe": "whole_indexes:wipe",

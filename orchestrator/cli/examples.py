@@ -75,6 +75,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "report": ("vecfleet report 1", "vecfleet report 1 --format yaml"),
     "forget": ("vecfleet forget --creator ana", "vecfleet forget --creator ana --twin coach --export hers"),
     "readmit": ("vecfleet readmit --creator ana",),
+    "delete": (
+        """vecfleet delete digital-twin-brain --creator ana --twin coach --filter '{"source_id": "doc-7"}' --dry-run""",
+    ),
     "wipe": ("vecfleet wipe --index digital-twin-brain --export all",),
     "decommission": ("vecfleet decommission digital-twin-brain",),
     "rehearse deletion": ("vecfleet rehearse deletion --creator ana --twin coach --index digital-twin-brain",),

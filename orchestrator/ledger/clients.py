@@ -15,6 +15,8 @@ from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW
 
 NOTED_EVERY_S = 15.0
+COMMAND = "vecfleet delete"
+"""The token of a command that writes by the routes: a job waits for it as for any client, but it is no application."""
 _FORGOTTEN_AFTER = timedelta(days=1)
 _C = t.client.c
 
@@ -45,6 +47,7 @@ def groups(connection: sa.Connection) -> Sequence[ClientGroup]:
     seen_at = sa.func.max(_C.seen_at)
     rows = connection.execute(
         sa.select(_C.token, machine.label("machine"), _C.freezes, sa.func.count().label("n"), seen_at.label("seen_at"))
+        .where(_C.token != COMMAND)
         .group_by(_C.token, machine, _C.freezes)
         .order_by(seen_at.desc())
     )

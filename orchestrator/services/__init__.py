@@ -24,6 +24,7 @@ hook_calls    runs hooks, in the dispatcher
 hooks_file    the file of hooks and of those who are told of changes of state
 notices       sends notices of changes of state to those who wait for them
 forget        erases a tenant in every index and export that the fleet knows
+filtered      deletes a tenant's records that a filter matches
 kept_vectors  keeps the vectors of texts within their bound
 keyed_acts    does what a program asks for, once for each key
 purge         deletes the batches of ended jobs

@@ -31,6 +31,7 @@ EXPECTED = {
         "rehearse",
         "filling",
         "wipe",
+        "delete",
         "decommission",
         "pace",
         "purge",

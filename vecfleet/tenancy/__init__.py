@@ -3,9 +3,9 @@
 Reading order: `places` (where a tenant's records are, and what may be read there), `routes` and `providers` (routes of
 a roll-out), `rollout` (which side a tenant is on), `requests` (questions and answers), `question_models` (texts of
 questions as vectors), `client_core` (the steps of both clients), `client` and its twin `async_client`, `journal`
-(writes to both sides), `guard` and `audit`, `finding`, `fences` and `erasing`, `shadow_reads`, `evidence_sender`.
-The HTTP API (`api`) and the monitor (`monitor`) need the extra `api` and are imported by their own names. Nothing here
-needs Celery, Postgres, or a package of ours but `vecfleet`.
+(writes to both sides), `guard` and `audit`, `finding`, `filtered` (deletion by a filter), `fences` and `erasing`,
+`shadow_reads`, `evidence_sender`. The HTTP API (`api`) and the monitor (`monitor`) need the extra `api` and are
+imported by their own names. Nothing here needs Celery, Postgres, or a package of ours but `vecfleet`.
 """
 
 from importlib import import_module

@@ -13,6 +13,7 @@ from vecfleet.tenancy import erasing, requests
 from vecfleet.tenancy.client import PineconeDelphiClient
 from vecfleet.tenancy.client_core import ClientCore, Steps
 from vecfleet.tenancy.fences import Books
+from vecfleet.tenancy.filtered import AT_MOST, Filtered
 from vecfleet.tenancy.places import Place
 from vecfleet.tenancy.query_metrics import Observe
 from vecfleet.tenancy.question_models import Embed
@@ -100,6 +101,23 @@ class DelphiPineconeClient(ClientCore):
     ) -> int:
         """Delete single records of one tenant. Returns how many were there; no other tenant's record is deleted."""
         return await asyncio.to_thread(self.in_threads.delete_vectors, ids, creator_id, twin_id)
+
+    async def delete_by_filter(
+        self,
+        filter: Filter,
+        creator_id: str | None = None,
+        twin_id: str | None = None,
+        *,
+        at_most: int = AT_MOST,
+        dry_run: bool = False,
+    ) -> Filtered:
+        """Delete the records of one tenant that a metadata filter matches; no other tenant's record is deleted.
+
+        See `PineconeDelphiClient.delete_by_filter`.
+        """
+        return await asyncio.to_thread(
+            self.in_threads.delete_by_filter, filter, creator_id, twin_id, at_most=at_most, dry_run=dry_run
+        )
 
     async def replay(self) -> int:
         """Copy to each side the records that the journal says it is owed. Returns how many are still owed."""

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, Unpack
 
 from vecfleet import names
+from vecfleet.filters import compile_filter
 from vecfleet.names import Tenant
 from vecfleet.records import Record
 from vecfleet.settings import Settings
@@ -13,9 +14,10 @@ from vecfleet.stores.pinecone import Accounts, PineconeServing
 from vecfleet.stores.pinecone.clients import PerProcess
 from vecfleet.stores.pinecone.serving import CONNECTIONS
 from vecfleet.stores.serving import Before, Filter, Hit, Serving
-from vecfleet.tenancy import erasing, finding, journal, requests, writing
+from vecfleet.tenancy import erasing, filtered, finding, journal, requests, writing
 from vecfleet.tenancy.client_core import ClientCore, Names, Steps
 from vecfleet.tenancy.fences import Books, books_of
+from vecfleet.tenancy.filtered import AT_MOST, Filtered, Wanted
 from vecfleet.tenancy.journal import Journal
 from vecfleet.tenancy.places import Place, Side, Where, holds_only
 from vecfleet.tenancy.query_metrics import Observe
@@ -126,6 +128,52 @@ class PineconeDelphiClient(ClientCore):
             return deleted
 
         return (yield from self._put(where, wanted, delete, before))
+
+    def delete_by_filter(
+        self,
+        filter: Filter,
+        creator_id: str | None = None,
+        twin_id: str | None = None,
+        *,
+        at_most: int = AT_MOST,
+        dry_run: bool = False,
+    ) -> Filtered:
+        """Delete the records of one tenant that a metadata filter matches; no other tenant's record is deleted.
+
+        It reads all of the tenant's records, and each match again right before it is deleted. What changed within the
+        time of these two requests may go though it matches no more. Raises Refused, and deletes nothing, if more than
+        `at_most` match. A dry run only counts, and is refused where a deletion would be. Raises RoutesTooOld and
+        WritesFrozen, as a write does: what was deleted before stays deleted, and the same again deletes the rest.
+        """
+        filtered.require_cap(at_most)
+        wanted = Wanted(requests.tenant_of(creator_id, twin_id), compile_filter(filter))
+        return self._run(self._delete_by_filter(wanted, at_most, dry_run))
+
+    def _delete_by_filter(self, wanted: Wanted, at_most: int, dry_run: bool) -> Steps[Filtered]:
+        where, before = yield from self._to_write(wanted.tenant)
+        found = filtered.look(where.reads, self._index, wanted, at_most)
+        if dry_run:
+            return found.after(deleted=0)
+        filtered.require_few(found.count, at_most)
+        deleted = 0
+        for ids in finding.chunks(found.ids, filtered.AT_ONCE):
+            deleted += yield from self._delete_if_wanted(where, wanted, ids, before)
+        return found.after(deleted)
+
+    def _delete_if_wanted(self, where: Where, wanted: Wanted, ids: Sequence[str], before: Before) -> Steps[int]:
+        """Delete of these what the readers' side still shows to be wanted; on a dual route the same ids elsewhere."""
+        gone: list[str] = []
+
+        def delete(side: Side, places: Sequence[Place]) -> Steps[int]:
+            for place in places:
+                index = self._index(place)
+                if side == where.side:
+                    gone.extend((yield filtered.delete(index, place, wanted, ids, before)))
+                else:
+                    yield writing.delete(index, place, wanted.tenant, gone, self.journal.unseen, before)
+            return len(gone)
+
+        return (yield from self._put(where, ids, delete, before))
 
     def replay(self) -> int:
         """Copy to each side the due records that the journal says it is owed. Returns how many are still owed.
