@@ -59,6 +59,11 @@ class Confirmation:
     """Fields of the form that asked for this, sent again with the word typed."""
     next_step: str | None = None
 
+    @property
+    def deletes(self) -> bool:
+        """Say whether the act deletes records."""
+        return self.name in DELETING
+
 
 _ROWS = 200
 
@@ -341,6 +346,7 @@ ACTS: Mapping[str, Callable[[Fleet, int, str, Form], str]] = {
     "cancel": _cancel,
 }
 CONFIRMED = frozenset({"cleanup", "rollback", "finish", "cancel"})
+DELETING = frozenset({"cleanup", "rollback"})
 
 
 def act(parts: Fleet, job_id: int, name: str, who: str, form: Form) -> str:

@@ -8,7 +8,7 @@ from orchestrator.core.next_steps import next_steps
 from orchestrator.core.reading import Reading
 from orchestrator.core.states import JOB_EDGES, JOB_ENDED, JobState
 from orchestrator.core.wording import counted
-from orchestrator.web.acting import CONFIRMED
+from orchestrator.web.acting import CONFIRMED, DELETING
 
 _J = JobState
 Field = tuple[str, str]
@@ -37,8 +37,8 @@ class Action:
 
     @property
     def deletes(self) -> bool:
-        """Say whether the act deletes records, or gives the job up."""
-        return self.asks and self.name != "finish"
+        """Say whether the act deletes records."""
+        return self.name in DELETING
 
     @property
     def percent(self) -> int | None:
