@@ -6,9 +6,10 @@ import typer
 
 from orchestrator.cli.output import Json, confirm, say, say_json, say_next
 from orchestrator.cli.pg import DryRun, Force, database, log_file, noted
-from orchestrator.core.wording import counted
+from orchestrator.core.wording import counted, elapsed
 from vecfleet.errors import Refused
-from vecfleet.pgvector import NamespaceMigration
+from vecfleet.names import meant
+from vecfleet.pgvector import EmbeddingSchema, NamespaceMigration
 from vecfleet.pgvector.indexes import Method
 from vecfleet.pgvector.naming import LEGACY_TABLE
 
@@ -100,7 +101,7 @@ def _migrate(
     with database() as (connection, settings):
         migration = NamespaceMigration(connection.database_url, database=connection)
         preview = migration.preview(source, target, mode)
-        against = [sentence for sentence, holds in preview["checks"].items() if not holds]
+        against = _against(preview, source, EmbeddingSchema(connection.database_url, database=connection))
         if not as_json:
             _say_preview(preview)
         if dry_run:
@@ -123,7 +124,7 @@ def _migrate(
         if as_json:
             say_json({**result, "log_file": str(log_file(settings))})
             return
-        say(f"migrated {counted(result['rows_migrated'], 'row', 'rows')} in {result['duration_seconds']:.2f} s")
+        say(f"migrated {counted(result['rows_migrated'], 'row', 'rows')} in {elapsed(result['duration_seconds'])}")
         say(f"  content: {'equal, digest ' + result['content_digest'] if digest else 'not compared, as you asked'}")
         say(f"  source: {result['source_action']}")
         say(f"  vector index: {'built' if result['vector_index_exists'] else 'none'}")
@@ -131,6 +132,17 @@ def _migrate(
             say(f"  note: {warning}")
         say(f"  log: {log_file(settings)}")
         say_next([f"vecfleet pg stats {target}"])
+
+
+def _against(preview: dict[str, Any], source: str, schema: EmbeddingSchema) -> list[str]:
+    """Return what does not hold. Of a source that is not there, only that, with the names nearest to it."""
+    against = [sentence for sentence, holds in preview["checks"].items() if not holds]
+    missing = f"the source {preview['source_table']} exists"
+    if missing not in against or source == LEGACY_TABLE:
+        return against
+    of_it = f"the source {preview['source_table']} "
+    others = [sentence for sentence in against if not sentence.startswith(of_it)]
+    return [f"{missing}{meant(source, (row['namespace'] for row in schema.list_namespaces()))}", *others]
 
 
 def _end_dry_run(

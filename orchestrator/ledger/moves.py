@@ -180,7 +180,7 @@ def allow_missing(connection: sa.Connection, job_id: int, namespace: str, count:
     its = sa.and_(t.target.c.job_id == job_id, t.target.c.namespace == namespace)
     if not connection.execute(sa.update(t.target).where(its).values(missing_allowed=count)).rowcount:
         raise BadInput(
-            f"{namespace!r} is no target of job {job_id}", next_step=f"`vecfleet status {job_id} --namespaces 50`"
+            f"{namespace!r} is no target of job {job_id}", next_step=f"`vecfleet status {job_id} --limit 50` names them"
         )
 
 

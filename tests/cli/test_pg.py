@@ -133,6 +133,8 @@ def test_what_deletes_asks_first(filled: str, vecfleet: Vecfleet) -> None:
         (("stats", "nowhere"), 2, "does not exist"),
         (("stats", "prodution"), 2, "does not exist; did you mean 'production'?"),
         (("drop", "prodution", "--force"), 2, "did you mean 'production'?"),
+        (("copy", "prodution", "v2", "--force"), 3, "embeddings_prodution exists; did you mean 'production'?"),
+        (("move", "prodution", "v2", "--dry-run"), 3, "embeddings_prodution exists; did you mean 'production'?"),
         (("collections", "prodution"), 2, "did you mean 'production'?"),
         (("search", "x", "--namespace", "prodution", "--embedder", "hash"), 2, "did you mean 'production'?"),
         (("collection-stats", "production", "campaing"), 2, "did you mean 'campaigns'?"),
