@@ -275,6 +275,7 @@ class Plan(_Part):
     left_alone: tuple[str, ...] = ()
     estimate: Estimate
     warnings: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()  # what was typed to make it; nothing if that names a machine's place
     digest: str = ""
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from orchestrator import schema
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.states import QUEUES
-from orchestrator.core.wording import counted
+from orchestrator.core.wording import counted, elapsed
 from orchestrator.embedded import addresses
 from orchestrator.ledger import leadership
 from orchestrator.ledger.database import Database
@@ -188,8 +188,8 @@ def _clock(database: Database) -> Check:
     apart = abs((datetime.now(UTC) - theirs).total_seconds())
     if apart > _CLOCKS_APART_S:
         remedy = "synchronise the clock of this machine (NTP)"
-        return Check("clock", False, f"{apart:.0f} s apart from the database's", remedy, "clock-apart")
-    return Check("clock", True, f"{apart:.1f} s apart from the database's")
+        return Check("clock", False, f"{elapsed(apart)} apart from the database's", remedy, "clock-apart")
+    return Check("clock", True, f"{elapsed(apart)} apart from the database's")
 
 
 def _redis(settings: Settings) -> Check:

@@ -20,10 +20,11 @@ import typer
 
 from migrations.survey import Surveyor
 from orchestrator.cli.commands import build
-from orchestrator.cli.output import err, say, say_error, say_next
+from orchestrator.cli.output import err, say, say_error, say_next, typed
 from orchestrator.cli.running import WORKERS, page_address
 from orchestrator.cli.session import fleet
 from orchestrator.cli.watching import INTERRUPTED, NotReached
+from orchestrator.core.wording import duration
 from orchestrator.embedded.foreground import endings_interrupt, exports
 from orchestrator.embedded.programs import PYTHON
 from orchestrator.embedded.stack import Stack, up_in_background
@@ -86,7 +87,7 @@ def demo(
             if made_outer:
                 outer.rmdir()
             say("\nEverything is stopped and erased again; `vecfleet demo --keep` leaves it running.")
-    say(f"The demo took {time.monotonic() - began:.0f} s in all.")
+    say(f"The demo took {duration(time.monotonic() - began)} in all.")
     if not keep:
         say_next(["vecfleet up --detach"])
 
@@ -163,6 +164,7 @@ def _ask_for_sentences(file: Path) -> int:
 def _type(*words: str, may_rest: bool = False) -> None:
     """Run a command of ours in this process; show it as a user would type it. `may_rest`: a person decides then."""
     say(f"\n$ vecfleet {shlex.join(words)}", style="bold")
+    typed.set(words)
     try:
         code = build(words[0])(list(words), prog_name="vecfleet", standalone_mode=False)
     except NotReached as error:

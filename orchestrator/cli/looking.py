@@ -19,7 +19,7 @@ from orchestrator.cli import rendering
 from orchestrator.cli.options import LookupKey, Ownership, ReviewNamespace, TwinKeyOption, snapshot_of
 from orchestrator.cli.output import JobId, Json, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet
-from orchestrator.core.wording import being, counted
+from orchestrator.core.wording import being, counted, elapsed
 from orchestrator.ledger import dashboards, deletions, jobs
 from orchestrator.ledger.dashboards import Paced
 from orchestrator.pace_view import PaceReader, Seen, is_hidden, with_names
@@ -167,7 +167,7 @@ def _steps_from(name: str, detail: IndexAudit) -> list[str]:
 
 def _export(store: Any, index: str | None, number: int, path: Path) -> dict[str, Any]:
     if index is None:
-        raise BadInput("a sample needs an index, and none is named", next_step="vecfleet audit INDEX …")
+        raise BadInput("a sample needs an index, and none is named", next_step="name one that `vecfleet audit` lists")
     if number < 1:
         raise BadInput(f"a sample of {number} records is impossible", next_step="give a number above 0")
     surveyor = Surveyor(store)
@@ -302,7 +302,7 @@ def _urgency(seen: Seen) -> tuple[float, float, float, str, str]:
 
 def _row(seen: Seen) -> tuple[str, ...]:
     allowed = "" if seen.allowed is None else f"{seen.allowed:,.1f}"
-    held = f"{seen.held_s:.1f} s" if seen.held_s else ""
+    held = elapsed(seen.held_s) if seen.held_s else ""
     refused = str(seen.refused) if seen.refused else ""
     return (
         seen.name,
@@ -310,7 +310,7 @@ def _row(seen: Seen) -> tuple[str, ...]:
         allowed,
         f"{seen.used:,.1f}",
         f"{seen.factor:.0%}",
-        f"{seen.ahead_s:.1f} s",
+        elapsed(seen.ahead_s),
         held,
         refused,
     )

@@ -27,7 +27,8 @@ def park_list(
 ) -> None:
     """List what is parked: first by reason, then record by record and batch by batch."""
     with fleet() as parts, parts.database.begin() as connection:
-        open_yet = jobs.get(connection, job).state in refusals.RETRIED
+        of_it = jobs.get(connection, job)
+        open_yet = of_it.state in refusals.RETRIED
         groups, total = parking.groups(connection, job), parking.count(connection, job)
         records, batches = parking.records(connection, job, limit), parking.batches(connection, job)
         conflicting = parking.conflicting(connection, job) if open_yet else 0
@@ -46,7 +47,7 @@ def park_list(
     if not total and not batches:
         say(f"job {job} has nothing parked")
     if conflicting:
-        say(another_plan(conflicting, job), style="yellow")
+        say(another_plan(conflicting, job, of_it.plan.recipe, of_it.plan.command), style="yellow")
     say_next(steps)
 
 

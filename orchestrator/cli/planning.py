@@ -1,7 +1,7 @@
 """`plan creators`, `plan namespaces`, `plan index`, `plan reverse` and `apply`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -23,7 +23,7 @@ from orchestrator.cli import rendering
 from orchestrator.cli.looking import PlanFile
 from orchestrator.cli.mapping import mapped_to_json, say_mapped, with_shared
 from orchestrator.cli.options import NamespaceOption, NewIndexOptions, PlanOptions, RenamingOptions, SkipOption
-from orchestrator.cli.output import JobId, Json, again, aside, say, say_json, say_next
+from orchestrator.cli.output import JobId, Json, again, aside, say, say_json, say_next, typed
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, watch
 from orchestrator.core.states import JobState
@@ -38,6 +38,8 @@ from vecfleet.stores.base import Backup, Filling
 from vecfleet.stores.encoded_ids import seen
 
 _PERCENT_TOLD = 10
+_OF_ONE_RUN = ("--out", "--conflicts", "--json")
+_ELSEWHERE = re.compile(r"^[/~]|=[/~]|://")
 _MAPPED_SHOWN = 3  # records, of the plan; the dry run shows all that were looked at
 
 
@@ -140,7 +142,7 @@ def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None
     """Write a plan file; show what it says and what to type next."""
     path = out or _unused(parts.settings.vecfleet_root / "plans", f"{found.recipe}-{found.source.index}")
     mapped = _preview(parts, found)
-    sealed = write_plan(found, path)
+    sealed = write_plan(found.model_copy(update={"command": _lasting(typed.get(()))}), path)
     steps = [f"vecfleet show {path}", f"vecfleet apply {path} --dry-run"]
     if any(KEEPING in warning for warning in sealed.warnings):
         steps.append(again("--conflicts", "keep"))
@@ -152,6 +154,19 @@ def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None
     say_mapped(mapped, shown=_MAPPED_SHOWN)
     say(f"wrote {path}; nothing else was changed")
     say_next(steps)
+
+
+def _lasting(words: Sequence[str]) -> tuple[str, ...]:
+    """Return a plan's command line without its file, its look and its choice about conflicts, to be typed again.
+
+    Nothing of it if it names a place of one machine, or an address: a plan holds neither.
+    """
+    kept, skip = [], False
+    for word in words:
+        if not skip and not word.startswith(_OF_ONE_RUN):
+            kept.append(word)
+        skip = not skip and word in _OF_ONE_RUN and word != "--json"
+    return () if any(_ELSEWHERE.search(word) for word in kept) else tuple(kept)
 
 
 def _preview(parts: Fleet, plan: Plan) -> list[MappedRecord]:

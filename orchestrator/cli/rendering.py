@@ -1,5 +1,6 @@
 """Plans, audits and reports as text."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,8 @@ from migrations.findings import few
 from migrations.plan import Plan, PlannedMove, TextCost
 from orchestrator.cli.mapping import say_map
 from orchestrator.cli.output import say, say_table
-from orchestrator.core.wording import a_month, counted, creation, duration, in_namespaces, read_for, spoken
+from orchestrator.core.progress import proof
+from orchestrator.core.wording import a_month, counted, creation, duration, elapsed, in_namespaces, read_for, spoken
 from orchestrator.ledger.deletions import DeletionEvidence
 from orchestrator.ledger.embeddings import Spent as TextsSpent
 from orchestrator.services.issues import ENDED_BY_A_PERSON
@@ -131,6 +133,8 @@ def plan(found: Plan) -> None:
     if others := policies.model_dump(exclude=_IN_THE_LINE, exclude_defaults=True):
         say("also: " + " · ".join(_policy(name, value) for name, value in others.items()))
     estimate(found)
+    if found.command:
+        say(f"made by: vecfleet {shlex.join(found.command)}")
     say(f"digest {found.digest}")
 
 
@@ -237,10 +241,10 @@ def deletions(found: Sequence[DeletionEvidence]) -> None:
         return "—" if moment is None else f"{moment:%H:%M:%S}"
 
     say_table(
-        ("", "source", "last write", ">lag s", "fresh from", "read", "listed", ">ids", "asked for", "how"),
+        ("", "source", "last write", ">lag", "fresh from", "read", "listed", ">ids", "asked for", "how"),
         (
             (
-                *(" " if look.is_fresh else "!", look.source, at(look.last_write_at), f"{look.lag_s:g}"),
+                *(" " if look.is_fresh else "!", look.source, at(look.last_write_at), elapsed(look.lag_s)),
                 *(at(look.fresh_from), f"{at(look.read_from)}–{at(look.read_to)}", at(look.listed_at)),
                 *("—" if look.listed is None else f"{look.listed:,}", f"{at(look.asked_from)}–{at(look.asked_to)}"),
                 "by ids" if look.clean_mode == "by_ids" else "whole",
@@ -283,10 +287,12 @@ def report(found: Report) -> None:
         f"{found.verdicts.unverified:,} not verified"
         + (f" · {found.verdicts.empty:,} empty" if found.verdicts.empty else "")
     )
+    if said := proof(found.reading):
+        say(f"  proven              {said}")
     say_table(
         ("  ", ">estimated", ">actual"),
         (
-            ("  seconds", f"{planned.seconds:,.1f}", f"{found.seconds:,.1f}"),
+            ("  time", elapsed(planned.seconds), elapsed(found.seconds)),
             ("  requests", f"{planned.requests:,}", f"{spent.requests:,}"),
             ("  read units", f"{planned.read_units:,.0f}", f"{spent.read_units:,.0f}"),
             ("  write units", f"{planned.write_units:,.0f}", f"{spent.write_units:,.0f}"),

@@ -11,7 +11,7 @@ from orchestrator.core.guards import against_proof
 from orchestrator.core.hooks import holding, way_on
 from orchestrator.core.reading import JobRow, Reading
 from orchestrator.core.states import JOB_WORKING, CheckState, JobState, MoveState
-from orchestrator.core.wording import POLICY_WAITS, WORKER
+from orchestrator.core.wording import POLICY_WAITS, WORKER, plan_keeping
 
 _S = JobState
 MOVING = JOB_WORKING | {_S.PLANNED, _S.PAUSING, _S.CANCELLING}
@@ -73,7 +73,7 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
             ways = (f"vecfleet report {job.id}", f"vecfleet rollback {job.id}")
             return ways[::-1] if reading.conflicting else ways
         case _S.ROLLED_BACK if reading.conflicting:
-            return (f"vecfleet plan {job.recipe} {job.source} … --conflicts keep", f"vecfleet report {job.id}")
+            return (plan_keeping(job.recipe, job.command), f"vecfleet report {job.id}")
         case _S.CLEANED | _S.FINISHED | _S.CANCELLED | _S.ROLLED_BACK:
             return (f"vecfleet report {job.id}",)
         case _:

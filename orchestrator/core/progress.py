@@ -96,14 +96,7 @@ class Progress:
     @property
     def proof(self) -> str | None:
         """Say what verdicts that hold have proven; None while there are none, or once the job was taken back."""
-        job, totals = self.reading.job, self.reading.totals
-        targets = self.reading.targets.get(CheckState.VERIFIED, 0)
-        if not targets or job.state not in _PROVEN:
-            return None
-        records = counted(totals.written + totals.identical, "record was", "records were")
-        how = "listed at" if job.policies.verify == "ids" else "read back from"
-        found = "all were there" if job.policies.verify == "ids" else "found equal"
-        return f"{records} {how} {counted(targets, 'target namespace', 'target namespaces')} and {found}"
+        return proof(self.reading)
 
     @property
     def way_back(self) -> str | None:
@@ -203,6 +196,17 @@ def progress(
     )
 
 
+def proof(reading: Reading) -> str | None:
+    """Say what verdicts that hold have proven; None where nothing is. Terminal, page and report say this."""
+    job, totals, targets = reading.job, reading.totals, reading.targets.get(CheckState.VERIFIED, 0)
+    if not targets or job.state not in _PROVEN:
+        return None
+    records = counted(totals.written + totals.identical, "record was", "records were")
+    how = "listed at" if job.policies.verify == "ids" else "read back from"
+    found = "all were there" if job.policies.verify == "ids" else "found equal"
+    return f"{records} {how} {counted(targets, 'target namespace', 'target namespaces')} and {found}"
+
+
 def way_back(job: JobRow, totals: Totals) -> str | None:
     """Return how the job is taken back from its present state; None if it was. The page and the report show this."""
     match job.state:
@@ -299,7 +303,7 @@ def _namespace(move: Move) -> NamespaceView:
         state=move.state,
         reason=move.reason,
         expected=move.listed if move.listed_all else max(move.listed, move.planned),
-        done=move.done,
+        done=0 if move.state is MoveState.ROLLED_BACK else move.done,
         settled=move.settled,
         parked=move.parked,
         left_behind=move.left_behind,

@@ -8,9 +8,11 @@ from typing import Any
 from migrations.plan import Estimate, Policies
 from orchestrator.core.guards import Proof
 from orchestrator.core.model import JobColumns, Move, RecordCounts
-from orchestrator.core.states import MoveState
+from orchestrator.core.states import JobState, MoveState
 from orchestrator.core.wording import counted
 from vecfleet.stores.base import Usage
+
+_GIVEN_UP = frozenset({JobState.ROLLING_BACK, JobState.ROLLED_BACK, JobState.CANCELLED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,7 @@ class JobRow(JobColumns):
     recipe: str
     policies: Policies
     estimate: Estimate
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +35,24 @@ class Totals(RecordCounts):
 
     namespaces: Mapping[MoveState, int]
     expected: int
+
+
+def done_of(job: JobRow, totals: Totals) -> int:
+    """Return how many records a job has done: none once it was given up, or what it did is taken back."""
+    return 0 if job.state in _GIVEN_UP or job.resume_to is JobState.ROLLING_BACK else totals.done
+
+
+def done_said(job: JobRow, totals: Totals) -> str:
+    """Return, for a list of jobs, how many records are done, or what became of them instead."""
+    match job.state:
+        case JobState.ROLLED_BACK:
+            return "taken back"
+        case JobState.CANCELLED:
+            return f"given up, {totals.done:,} stay" if totals.done else "given up"
+        case _ if JobState.ROLLING_BACK in (job.state, job.resume_to):
+            return "being taken back"
+        case _:
+            return f"{totals.done:,}"
 
 
 def summary(job: JobRow, totals: Totals) -> dict[str, Any]:
@@ -43,7 +64,7 @@ def summary(job: JobRow, totals: Totals) -> dict[str, Any]:
         "source_index": job.source,
         "target_index": job.target,
         "records": totals.expected,
-        "done": totals.done,
+        "done": done_of(job, totals),
         "parked": totals.parked,
         "left_behind": totals.left_behind,
         "settled": totals.settled,

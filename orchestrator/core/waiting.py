@@ -50,7 +50,7 @@ def waits_of(reading: Reading, silent_broker: str | None, freshness_wait_s: floa
         if reading.undoing is not None and reading.undoing.lingering:
             waits.append(_lingering(reading.undoing, freshness_wait_s))
     elif job.state is _S.NEEDS_ATTENTION and reading.conflicting:
-        waits.append(another_plan(reading.conflicting, job.id))
+        waits.append(another_plan(reading.conflicting, job.id, job.recipe, job.command))
     elif job.state is _S.VERIFIED and job.cut_over_percent == 100:
         waits.append("its readers are on the new namespaces already: it is cut over again in a moment")
     elif job.state is _S.VERIFIED and moves_readers(reading) == "operator":

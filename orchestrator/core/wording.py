@@ -1,6 +1,7 @@
 """Sentences that several places share: counts, and what a rollback drops."""
 
 import re
+import shlex
 from collections.abc import Sequence
 
 from migrations.plan import Monthly, NewIndex
@@ -137,13 +138,22 @@ def parked_records_wait(records: int) -> str:
     return counted(records, "parked record waits for a decision", "parked records wait for a decision")
 
 
-def another_plan(records: int, job_id: int) -> str:
+def plan_keeping(recipe: str, command: Sequence[str]) -> str:
+    """Return the command that plans the same and keeps what records hold; the recipe's help if it is not known."""
+    if not command or recipe == "reverse":  # a way back adds no keys, and takes no such option
+        return f"vecfleet plan {recipe} --help"
+    return shlex.join(("vecfleet", *command, "--conflicts", "keep"))
+
+
+def another_plan(records: int, job_id: int, recipe: str, command: Sequence[str]) -> str:
     """Say what happens to parked records that hold another value in a key that the plan adds."""
     holding = counted(records, "parked record holds", "parked records hold")
+    again = f"`{plan_keeping(recipe, command)}`"
+    last = again if command else f"the plan again, with --conflicts keep ({again} shows its options)"
     return (
         f"{holding} another value in a key that the plan adds, and a retry parks them again as long as they do: "
-        f"to move them as they are, `vecfleet cancel {job_id}`, `vecfleet rollback {job_id}`, "
-        "and plan again with `--conflicts keep`; or accept that they stay behind"
+        f"to move them as they are, `vecfleet cancel {job_id}`, then `vecfleet rollback {job_id}`, then {last}; "
+        "or accept that they stay behind"
     )
 
 

@@ -38,7 +38,7 @@ from vecfleet.tenancy.finding import TenantPlace
 
 _B, _M, _T, _TALLY, _O, _R = t.batch.c, t.move.c, t.target.c, t.batch_tally.c, t.ownership.c, t.route.c
 # Parts of a plan that may name a tenant. The other parts steer the job and stay, even if a tenant is called `keep`.
-_PLAN_NAMES = ("moves", "takes_back", "left_alone", "warnings", "schema_from")
+_PLAN_NAMES = ("moves", "takes_back", "left_alone", "warnings", "schema_from", "command")
 # Parts of an act's payload that hold our own words and sentences. The other parts may name a tenant.
 _OWN_WORDS = frozenset(
     {"confirmed_by", "counted_by", "fence", "level", "lever", "our_tables", "residual", "scope", "what"}

@@ -142,6 +142,7 @@ def _job_columns() -> sa.Select[Any]:
         _J.plan["recipe"].astext.label("recipe"),
         _J.plan["policies"].label("policies"),
         _J.plan["estimate"].label("estimate"),
+        _J.plan["command"].label("command"),
     )
 
 
@@ -151,6 +152,7 @@ def _job_row(row: sa.Row[Any]) -> JobRow:
     body["resume_to"] = JobState(body["resume_to"]) if body["resume_to"] else None
     body["policies"] = Policies.model_validate(body["policies"])
     body["estimate"] = Estimate.model_validate(body["estimate"])
+    body["command"] = tuple(body["command"] or ())  # plans of before do not know it
     return JobRow(**body)
 
 

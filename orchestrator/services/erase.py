@@ -18,6 +18,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from migrations.plan import read_plan
 from orchestrator.core.redaction import Traces, Words
 from orchestrator.core.two_persons import TwoPersons, person_of
+from orchestrator.core.wording import elapsed
 from orchestrator.ledger import anonymise, audit, embeddings, erasures, index_acts, ownership
 from orchestrator.ledger.consents import Agreement
 from orchestrator.ledger.database import Database
@@ -353,7 +354,7 @@ def _in_words(key: str, value: Any) -> str:
         case "last_write", None:
             return "none is on record"
         case "seconds" | "freshness_wait_s", _:
-            return f"{value} s"
+            return elapsed(value)
         case _, list():
             return ", ".join(map(str, value))
         case _:

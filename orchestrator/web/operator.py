@@ -12,7 +12,8 @@ from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 
 from migrations.estimating import Prices
 from orchestrator.bootstrap import Fleet
-from orchestrator.core.reading import JobRow, Totals
+from orchestrator.core.progress import proof
+from orchestrator.core.reading import JobRow, Totals, done_of
 from orchestrator.core.states import MoveState
 from orchestrator.ledger import audit, dashboards, deletions, jobs, moves
 from orchestrator.ledger.index_acts import Filling
@@ -193,6 +194,7 @@ def _looking(router: APIRouter, operators: Operators) -> None:
             {
                 "report": summary,
                 "steps": reports.steps_after(summary),
+                "proof": proof(summary.reading),
                 "way_back": reports.way_back(summary),
                 "after": reports.namespaces_after(summary),
             },
@@ -214,7 +216,7 @@ def _job_json(job: JobRow, totals: Totals) -> Mapping[str, Any]:
         "source": job.source,
         "target": job.target,
         "records": totals.expected,
-        "done": totals.done,
+        "done": done_of(job, totals),
         "parked": totals.parked,
         "left_behind": totals.left_behind,
         "settled": totals.settled,

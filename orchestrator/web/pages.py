@@ -12,9 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from orchestrator.core.progress import headline
-from orchestrator.core.reading import ParkedGroup
+from orchestrator.core.reading import ParkedGroup, done_of, done_said
 from orchestrator.core.states import JobState
-from orchestrator.core.wording import a_month, creation, duration, with_left_behind
+from orchestrator.core.wording import a_month, creation, duration, elapsed, with_left_behind
 from orchestrator.web import charts, searching, views
 from orchestrator.web.sessions import Session
 
@@ -73,6 +73,11 @@ def _told(value: Any) -> str:
             return str(value)
 
 
+def _policy(value: Any, name: str) -> str:
+    """Return the value of a plan's policy; a time is told in hours, not in thousands of seconds."""
+    return duration(value) if name.endswith("_seconds") else _told(value)
+
+
 def _coded(text: str) -> Markup:
     """Mark the text between backticks in our sentences as code, and a command that stands alone."""
     if text.startswith("vecfleet "):
@@ -90,11 +95,15 @@ _templates.filters |= {
     "verdict": views.verdict,
     "parked_count": ParkedGroup.counted,
     "took": searching.took,
+    "elapsed": elapsed,
     "a_month": a_month,
     "creation": creation,
+    "policy": _policy,
 }
 _templates.globals |= {
     "headline": headline,
+    "done_of": done_of,
+    "done_said": done_said,
     "job_mark": _job_mark,
     "blank": searching.Wish(),
     "sorts": searching.SORTS,

@@ -9,6 +9,7 @@ from typing import TypeVar
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
+from orchestrator.core.wording import duration
 from vecfleet.errors import Refused
 from vecfleet.tenancy.api import RateLimit
 
@@ -25,7 +26,7 @@ class TooOften(Refused):
 
     def __init__(self, wait_s: float) -> None:
         self.wait_s = math.ceil(wait_s)
-        super().__init__("signing in failed too often", next_step=f"try again in {self.wait_s} s")
+        super().__init__("signing in failed too often", next_step=f"try again in {duration(self.wait_s)}")
 
 
 class Failures:

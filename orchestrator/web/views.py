@@ -11,7 +11,7 @@ from orchestrator.core.progress import NamespaceView, Progress
 from orchestrator.core.reading import ParkedGroup
 from orchestrator.core.states import JOB_WORKING, JobState, MoveState
 from orchestrator.core.waiting import rests
-from orchestrator.core.wording import with_left_behind
+from orchestrator.core.wording import duration, with_left_behind
 from orchestrator.ledger.audit import Act
 from orchestrator.ledger.dashboards import Cell, Throughput
 from orchestrator.ledger.parked import Parked, ParkedBatch
@@ -263,7 +263,7 @@ def _shares(samples: Sequence[Sample]) -> list[float]:
 
 
 def _ago(seconds: float) -> str:
-    return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
+    return f"{duration(seconds)} ago"
 
 
 def _clock(moment: datetime) -> str:

@@ -36,6 +36,14 @@ def test_a_finished_copy_ends_deletes_nothing_and_its_report_is_final(vecfleet: 
     assert "next: vecfleet report 1\n" in answer.err
 
 
+def test_what_was_proven_is_said_by_the_status_and_by_the_report(vecfleet: Vecfleet, copied: JobTable) -> None:
+    proven = "2 records were read back from 1 target namespace and found equal"
+    assert f"\nproven: {proven}\n" in vecfleet("status", "1").out
+    assert f"  proven              {proven}\n" in vecfleet("report", "1").out
+    copied.put(state="rolled_back")
+    assert "proven" not in vecfleet("status", "1").out + vecfleet("report", "1").out
+
+
 def test_who_ended_a_job_is_told_by_its_report_and_is_no_issue(vecfleet: Vecfleet, copied: JobTable) -> None:
     assert vecfleet("finish", "1").code == 0
     found = vecfleet("report", "1", "--json").json
@@ -84,6 +92,10 @@ def test_a_finished_copy_can_still_be_rolled_back_as_long_as_no_reader_moved(
     assert vecfleet("finish", "1").code == 0
     assert vecfleet("rollback", "1", "--yes").code == 0
     assert copied.job.state is JobState.ROLLING_BACK
+    # What is being taken back is not done any more
+    assert "being taken back" in vecfleet("jobs").out
+    [listed] = vecfleet("jobs", "--json").json["jobs"]
+    assert (listed["records"], listed["done"]) == (2, 0)
     with copied.begin() as connection:
         assert jobs.live(connection) == [1]
 

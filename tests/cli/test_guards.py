@@ -77,7 +77,8 @@ def test_of_records_that_only_another_plan_moves_that_is_said(
     vecfleet: Vecfleet, database: Database, table: JobTable
 ) -> None:
     # Given a job that stopped for a record which holds something else in a key of ours
-    table.apply(plan_of(planned("s", "t", 2)))
+    typed = ("plan", "creators", "digital-twin-brain", "--creator", "ana")
+    table.apply(plan_of(planned("s", "t", 2)).model_copy(update={"command": typed}).sealed())
     table.listed({"s": [["a", "b"]]})
     [lease] = table.take()
     table.copy(lease, wrote=["a"], parked=["b"])
@@ -85,15 +86,15 @@ def test_of_records_that_only_another_plan_moves_that_is_said(
         connection.execute(sa.update(t.parked_record).values(reason=Conflict("twin_id").reason))
     table.put(state="needs_attention", resume_to="copied", reason="1 parked record waits for a decision")
     # Then a retry, which would park it again, is not offered, and what moves it is
-    assert "`vecfleet rollback 1`, and plan again with `--conflicts keep`" in vecfleet("park", "list", "1").out
+    again = "vecfleet plan creators digital-twin-brain --creator ana --conflicts keep"
+    assert f"`vecfleet rollback 1`, then `{again}`" in vecfleet("park", "list", "1").out
     steps = ["vecfleet park accept 1 --all", "vecfleet cancel 1"]
     assert vecfleet("park", "list", "1", "--json").json["next_steps"] == steps
     status = vecfleet("status", "1", "--json").json
     assert status["next_steps"] == ["vecfleet park list 1", *steps]
-    assert ["--conflicts keep" in wait for wait in status["waits"]] == [True]
-    # And of a job that was rolled back nothing is left to decide, but the next plan is told its option
+    assert [f"`{again}`" in wait for wait in status["waits"]] == [True]
+    # And of a job that was rolled back nothing is left to decide, but the next plan is told
     table.put(state="rolled_back", resume_to=None)
-    again = "vecfleet plan creators digital-twin-brain … --conflicts keep"
     assert vecfleet("status", "1", "--json").json["next_steps"] == [again, "vecfleet report 1"]
     assert vecfleet("park", "list", "1", "--json").json["next_steps"] == ["vecfleet status 1"]
 
@@ -246,3 +247,16 @@ def test_a_plan_that_would_park_records_is_followed_by_the_command_that_moves_th
     # And typed, it has nothing more to say
     again = vecfleet(*typed, "--conflicts", "keep", "--json")
     assert again.code == 0 and len(again.json["next_steps"]) == 2, again
+    # And each plan knows what was typed, without its file and its choice about conflicts
+    assert again.json["plan"]["command"] == list(typed[:5])
+    assert f"made by: vecfleet {' '.join(typed[:5])}" in vecfleet("show", "plan.yaml").out
+
+
+def test_a_plan_does_not_keep_a_command_line_that_names_a_place_of_one_machine(
+    vecfleet: Vecfleet, brain: Brain
+) -> None:
+    brain.write("first", "a")
+    typed = ("plan", "creators", "brain", "--creator", "ana")
+    planned = vecfleet(*typed, "--out=plan.yaml", "--review-namespace", "/review", "--json")
+    assert planned.json["plan"]["command"] == []
+    assert "made by" not in vecfleet("show", "plan.yaml").out

@@ -170,7 +170,7 @@ OF_STATES: list[tuple[Reading, tuple[str, ...]]] = [
     (reading(JobState.CANCELLED, conflicting=194), ("vecfleet rollback 7", "vecfleet report 7")),
     (
         reading(JobState.ROLLED_BACK, conflicting=194),
-        ("vecfleet plan creators brain … --conflicts keep", "vecfleet report 7"),
+        ("vecfleet plan creators --help", "vecfleet report 7"),
     ),
 ]
 

@@ -14,8 +14,9 @@ from orchestrator.core.progress import progress
 from orchestrator.core.reading import Reading
 from orchestrator.core.states import JobState
 from orchestrator.web import pages
-from orchestrator.web.acting import ACTS
+from orchestrator.web.acting import ACTS, Confirmation
 from orchestrator.web.offering import SHOWN_HERE, TYPED, act_of, actions, command
+from orchestrator.web.sessions import Session
 
 SEEN = [seen for seen, _ in OF_STATES] + [reading(JobState.NEEDS_ATTENTION, **given) for given, _ in OF_ATTENTION]
 
@@ -42,7 +43,7 @@ def test_no_verb_of_the_next_steps_is_missing_from_the_table() -> None:
     written = set(re.findall(r"vecfleet (park \w+|[a-z]+) ?", source)) - {"set"}
     known = {command(step)[0] for seen in SEEN for step in next_steps(seen)}
     assert written - known == {"dispatcher", "worker"}  # of a fleet that is not there
-    assert known <= written | {"set"}
+    assert known <= written | {"set", "plan"}  # the plan's own command
 
 
 def test_a_page_names_every_command_to_type() -> None:
@@ -85,7 +86,14 @@ def test_a_button_stands_out_only_if_it_does_what_the_next_step_says() -> None:
     assert [action.name for action in actions(copied) if action.likeliest] == []
     # And what deletes nothing is not drawn as what does
     drawn = {action.name: action.deletes for action in actions(copied)}
-    assert drawn["rollback"] and not drawn["finish"]
+    assert drawn["rollback"] and drawn["cleanup"] and not drawn["finish"] and not drawn["cancel"]
+
+
+@pytest.mark.parametrize(("act", "red"), [("cleanup", True), ("rollback", True), ("finish", False), ("cancel", False)])
+def test_only_a_question_before_a_deletion_has_a_red_button(act: str, red: bool) -> None:
+    question = Confirmation(act, "Really?", "It does.", (), 0, None, "Do it")
+    shown = {"session": Session("ana", True, "a proof"), "job": reading().job, "question": question}
+    assert f'<button class="{"danger" if red else "main"}">Do it' in pages.text("confirm.html", **shown)
 
 
 @pytest.mark.parametrize("seen", SEEN)

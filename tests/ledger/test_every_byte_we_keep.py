@@ -58,7 +58,9 @@ def test_no_byte_that_the_stack_keeps_names_who_was_erased(database_url: str, se
     )
     # Given a job of the tenant's and its plan, acts on record, and a log
     database = Database(database_url)
-    plan = write_plan(plan_of(planned("s", NAME, 3), planned("o", OTHER, 3)), tmp_path / "root" / "plans" / "plan.yaml")
+    typed = ("plan", "creators", "brain", "--creator", CREATOR, "--skip", NAME)
+    plan = plan_of(planned("s", NAME, 3), planned("o", OTHER, 3)).model_copy(update={"command": typed})
+    plan = write_plan(plan, tmp_path / "root" / "plans" / "plan.yaml")
     table = JobTable(database)
     table.apply(plan)
     with database.begin() as connection:

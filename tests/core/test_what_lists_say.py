@@ -1,0 +1,76 @@
+"""Lists of jobs say what became of each job's records; a time that people read is not thousands of seconds."""
+
+from dataclasses import replace
+
+import pytest
+from job_table import plan_of, planned
+from readings import job, policies, reading, totals
+
+from orchestrator.core.model import Move
+from orchestrator.core.progress import progress, proof
+from orchestrator.core.reading import done_of, done_said, summary
+from orchestrator.core.states import JobState, MoveState
+from orchestrator.web import pages
+from orchestrator.web.plans import PlanView
+from orchestrator.web.searching import Wish
+from orchestrator.web.sessions import Session
+
+SUMS = totals(expected=376, listed=376, written=376)
+
+
+@pytest.mark.parametrize(
+    ("state", "resume_to", "done", "said"),
+    [
+        (JobState.RUNNING, None, 376, "376"),
+        (JobState.FINISHED, None, 376, "376"),
+        (JobState.CANCELLED, None, 0, "given up, 376 stay"),
+        (JobState.ROLLING_BACK, None, 0, "being taken back"),
+        (JobState.NEEDS_ATTENTION, JobState.ROLLING_BACK, 0, "being taken back"),
+        (JobState.NEEDS_ATTENTION, JobState.COPIED, 376, "376"),
+        (JobState.ROLLED_BACK, None, 0, "taken back"),
+    ],
+)
+def test_what_was_given_up_or_taken_back_is_not_done(
+    state: JobState, resume_to: JobState | None, done: int, said: str
+) -> None:
+    row = job(state, resume_to=resume_to)
+    assert (done_of(row, SUMS), done_said(row, SUMS), summary(row, SUMS)["done"]) == (done, said, done)
+    listed = pages.text("part_jobs.html", jobs=[(row, SUMS)], wish=Wish(), fillings=())
+    assert ("100 %" in listed, said in listed) == ((True, True) if done else (False, True))
+
+
+def test_a_job_that_was_given_up_before_it_began_leaves_nothing() -> None:
+    assert done_said(job(JobState.CANCELLED), totals(expected=9)) == "given up"
+
+
+def test_a_namespace_that_was_taken_back_has_nothing_done() -> None:
+    rest = dict.fromkeys(Move.__dataclass_fields__, 0)
+    move = Move(**{**rest, "source": "s", "to": "t", "state": MoveState.VERIFIED, "written": 376, "listed": 376})
+    back = replace(move, state=MoveState.ROLLED_BACK)
+    assert [view.done for view in progress(reading(page=(move, back))).namespaces] == [376, 0]
+    table = pages.text(
+        "namespaces.html", session=None, job=job(JobState.ROLLED_BACK), moves=[back], more=None, state="", after=0
+    )
+    assert "0 of 376" in table and "376 of 376" not in table
+
+
+@pytest.mark.parametrize(
+    ("state", "verify", "said"),
+    [
+        (JobState.VERIFIED, "content", "376 records were read back from 2 target namespaces and found equal"),
+        (JobState.CLEANED, "ids", "376 records were listed at 2 target namespaces and all were there"),
+        (JobState.ROLLED_BACK, "content", None),
+        (JobState.RUNNING, "content", None),
+    ],
+)
+def test_what_is_proven_is_one_sentence(state: JobState, verify: str, said: str | None) -> None:
+    seen = reading(state, policies=policies(verify=verify), totals=SUMS, targets={"verified": 2})
+    assert proof(seen) == progress(seen).proof == said
+
+
+def test_a_policy_that_is_a_time_is_told_as_one() -> None:
+    plan = plan_of(planned("s", "t", 2), soak_seconds=9_000)
+    shown = {"view": PlanView("plan.yaml", plan, None), "policies": plan.policies.model_dump(mode="json")}
+    told = pages.text("plan.html", session=Session("ana", True, "a proof"), **shown)
+    assert "<dt>soak</dt><dd>2 h 30 min</dd>" in told and "<dt>max passes</dt><dd>5</dd>" in told
+    assert "9000" not in told and "seconds" not in told
