@@ -1,11 +1,17 @@
 """Embedding models as a plan names them: identity, limits and price of one model at one dimension."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Purpose = Literal["passage", "query"]
 """Some models embed what is stored and what is asked differently."""
+
+# Pinecone refuses a vector of which no value is farther from zero.
+NEARLY_ZERO = 1e-8
+ALL_ZEROS, NO_NUMBER = "is all zeros", "has a value that is no number"
+_LARGEST = 3.4028234663852886e38  # that a float32 holds: beyond it are the infinities
 
 _Rate = Annotated[float, Field(gt=0)]
 
@@ -54,3 +60,17 @@ class ModelCard(BaseModel):
     def space(self, purpose: Purpose) -> str:
         """Return the identity of the vector space: vectors of two spaces cannot be compared."""
         return "\n".join((self.name, self.endpoint, self.revision, str(self.dimension), purpose))
+
+
+def without_direction(vector: Iterable[float]) -> str | None:
+    """Return why nothing can be found by a model's vector, to be said after "that"; None if something can.
+
+    Needs no NumPy. `embedders.models.no_vectors` says the same of many at once.
+    """
+    try:
+        sizes = [abs(value) for value in vector]
+        if not all(size <= _LARGEST for size in sizes):  # as it is with NaN, too
+            return NO_NUMBER
+        return None if any(size >= NEARLY_ZERO for size in sizes) else ALL_ZEROS
+    except TypeError:
+        return NO_NUMBER

@@ -1,12 +1,16 @@
 """An embedding service as OpenAI's: asked over a socket, waited for, refused in words, never trusted blindly."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pytest
 from embedding_service import KEY, EmbeddingService, Fault, rows, serving
 
 from vecfleet.embedders import OpenAIEmbedder, embed, embed_one
+from vecfleet.embedders.models import no_vectors
 from vecfleet.errors import BadInput, KeyRefused, UnusableAnswer
+from vecfleet.model_cards import ModelCard
 
 
 @pytest.fixture
@@ -96,3 +100,35 @@ def test_fewer_vectors_than_texts_are_refused(service: EmbeddingService, embedde
 def test_without_an_embedder_the_question_says_what_to_do() -> None:
     with pytest.raises(BadInput, match="cannot be embedded here"):
         embed_one(None, "four")
+
+
+WITHOUT_DIRECTION = {
+    "zeros": ([0.0, 0.0], "is all zeros"),
+    "what Pinecone takes for zeros": ([1e-9, -1e-9], "is all zeros"),
+    "NaN": ([math.nan, 1.0], "has a value that is no number"),
+    "an infinite value": ([1.0, -math.inf], "has a value that is no number"),
+    "what no float32 holds": ([1e39, 1.0], "has a value that is no number"),
+    "nothing": ([None, 1.0], "has a value that is no number"),
+}
+
+
+@pytest.mark.parametrize(("vector", "said"), WITHOUT_DIRECTION.values(), ids=WITHOUT_DIRECTION)
+def test_a_vector_by_which_nothing_can_be_found_is_given_to_nobody(vector: list[float], said: str) -> None:
+    # Given an application's embedder that answers a text with such a vector
+    class Own:
+        model = "own"
+
+        def embed(self, texts: Sequence[str], dimension: int | None) -> list[list[float]]:
+            return [vector if text == "bad" else [1.0, 0.5] for text in texts]
+
+    # Then what would be stored or asked with is refused, and the text and the embedder are named
+    with pytest.raises(BadInput, match=f"the embedder 'own' gave a vector for text 2 of 2 that {said}"):
+        embed(Own(), ["good", "bad"], 2)
+    with pytest.raises(BadInput, match=f"the embedder 'own' gave a vector for the text that {said}"):
+        embed_one(Own(), "bad")
+    # And what is said of one vector is said of it among many, too
+    card = ModelCard(name="openai/own", revision="r", dimension=2)
+    with np.errstate(over="ignore"):
+        many = np.array([[1.0, 0.5], vector], np.float32)
+    assert no_vectors(card, many) == {1: f"openai/own gave a vector for its text that {said}"}
+    assert embed(Own(), ["good", "good"], 2) == [[1.0, 0.5]] * 2

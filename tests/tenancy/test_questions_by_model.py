@@ -1,9 +1,11 @@
 """Routes that name the model of each side: a question is asked in the model of the records that it asks."""
 
 import asyncio
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -187,3 +189,35 @@ def test_the_models_of_the_environment_embed_unless_the_application_does(
     told = Told(routes=[{"creator": "ana", "twin": "coach", "new": place, "side": "new"}])
     client = PineconeDelphiClient(index, rollout=Rollout(CachedRoutes(told, 5.0, 60.0, Clock()), flag=False))
     assert [hit.id for hit in client.query(text="hours of sleep", top_k=1, **TWIN).matches] == texts[:1]
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.0, "is all zeros"), (math.nan, "has a value that is no number")])
+def test_a_question_whose_vector_has_no_direction_is_asked_of_nobody(
+    tenancy: Tenancy, value: float, said: str, emulator: str
+) -> None:
+    # Given embedders that answer a text with such a vector: by a route's model, an application's, and the API's own
+    class Without(Own):
+        def embed(self, texts: Sequence[str], dimension: int | None) -> list[list[float]]:
+            return [[value] * 8 for _ in texts]
+
+    by_route = PineconeDelphiClient(tenancy.indexes[OLD], rollout=tenancy.rollout, embed=lambda *_: [value] * 8)
+    app = FastAPI()
+    app.include_router(delphi_router(by_route, user=lambda: {"id": "u1", "creator_id": "ana"}, embedder=Without()))
+    asked_before = queries(emulator)
+    with pytest.raises(BadInput, match=f"got a vector that {said}: it is not asked"):
+        by_route.query(text="bread", **TWIN)
+    unknown = {"old": [{"namespace": NAMESPACE, "index": tenancy.indexes[OLD]}]}
+    tenancy.told.table = {"routes": [tenancy.route("old", **unknown)]}
+    tenancy.clock.now += 5.0
+    with pytest.raises(BadInput, match=f"got a vector that {said}: it is not asked"):
+        by_route.query(text="bread", embed=lambda _text: [value] * 8, **TWIN)
+    answer = TestClient(app).post("/delphi/search", json={"twin_id": "coach", "query": "bread"})
+
+    # Then each is told so, and no store was asked
+    assert answer.status_code == 422 and f"for the text that {said}" in answer.text
+    assert queries(emulator) == asked_before
+
+
+def queries(emulator: str) -> int:
+    calls = httpx.get(f"{emulator}/_emulator/calls", params={"operation": "query"}).json()["calls"]
+    return sum(call["operation"] == "query" for call in calls)

@@ -17,7 +17,7 @@ from vecfleet.errors import (
     Unavailable,
     UnusableAnswer,
 )
-from vecfleet.model_cards import ModelCard, Purpose
+from vecfleet.model_cards import ALL_ZEROS, NEARLY_ZERO, NO_NUMBER, ModelCard, Purpose
 
 Vectors = npt.NDArray[np.float32]
 """A row for each text."""
@@ -65,8 +65,6 @@ BYTES_PER_TOKEN = 3
 
 NOT_BILLED = (BadRequest, KeyRefused, QuotaExhausted, RateLimited, TooLarge, Unavailable)
 """Answers of a service that did nothing. However else a request ends, it may be billed."""
-# Pinecone refuses a vector of which no value is farther from zero.
-_ZERO = 1e-8
 
 
 def expected_tokens(model: EmbeddingModel, counted: int) -> int:
@@ -95,8 +93,8 @@ def checked(card: ModelCard, answer: Answer, texts: int) -> Answer:
 def no_vectors(card: ModelCard, vectors: Vectors) -> dict[int, str]:
     """Return why a text is without a vector though the model answered, by its position: it has no direction."""
     said = f"{card.name} gave a vector for its text that"
-    zeros = np.flatnonzero((np.abs(vectors) < _ZERO).all(axis=1))
+    zeros = np.flatnonzero((np.abs(vectors) < NEARLY_ZERO).all(axis=1))
     others = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    return {int(position): f"{said} is all zeros" for position in zeros} | {
-        int(position): f"{said} has a value that is no number" for position in others
+    return {int(position): f"{said} {ALL_ZEROS}" for position in zeros} | {
+        int(position): f"{said} {NO_NUMBER}" for position in others
     }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from vecfleet.errors import BadInput
+from vecfleet.model_cards import without_direction
 from vecfleet.settings import Settings
 from vecfleet.stores.serving import Question
 from vecfleet.tenancy.places import Place, RecordModel, Where
@@ -70,5 +71,13 @@ def may_ask_other(where: Where, question: Question) -> bool:
 
 
 def by_vector(question: Question, vector: Sequence[float]) -> Question:
-    """Return the question with its text embedded."""
+    """Return the question with its text embedded. Raises BadInput for a vector by which nothing can be found.
+
+    NaN would be sent as null, and by zeros a store answers with any records.
+    """
+    if (why := without_direction(vector)) is not None:
+        raise BadInput(
+            f"the question's text got a vector that {why}: it is not asked",
+            next_step="ask with other words; if it happens with every text, correct what embeds them",
+        )
     return replace(question, text=None, vector=list(vector), rerank=None)
