@@ -56,6 +56,8 @@ class Answers:
             case "late":
                 self.late.append((namespace, tuple(ids)))
                 raise TimedOut
+            case "answered in vain":
+                return Usage()
             case "refused":
                 raise RateLimited(retry_after=0.01)
             case _:
@@ -180,6 +182,31 @@ def test_a_removal_of_a_roll_back_is_not_repeated_blind_either(one: One, monkeyp
     one.until(JobState.ROLLED_BACK, JobState.NEEDS_ATTENTION)
     assert one.index.fetch(TARGET, ["r03"]).records == {"r03": one.index.normalise(foreign)}
     assert len(answers.asked) == len(set(answers.asked))
+
+
+def test_a_removal_that_had_no_effect_is_looked_at_and_asked_for_again_once_a_person_retries_it(
+    one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a roll back of which a removal is answered and removes nothing, until it is parked
+    one.until(JobState.VERIFIED)
+    answers = Answers(one, monkeypatch, "answered in vain")
+    acts.roll_back(one.table.database, one.table.job_id, "ana", None)
+    one.until(JobState.ROLLED_BACK, JobState.NEEDS_ATTENTION)
+    [undo] = [row for row in one.table.rows(BatchKind.UNDO) if row.state == BatchState.PARKED]
+    assert "are still there after their removal" in undo.error_text
+    asked, (target, removed) = len(answers.asked), answers.asked[0]
+    # And an application that writes one of its records since
+    foreign = replace(NEW, id=removed[0], metadata={"text": "the application's"})
+    one.index.upsert(TARGET, [foreign])
+
+    # When a person retries it
+    assert acts.retry(one.table.database, one.table.job_id, "ana", "failed") == 1
+    one.until(JobState.ROLLED_BACK, JobState.NEEDS_ATTENTION)
+
+    # Then a look comes first, and all the others are asked for once more and gone
+    assert answers.asked[asked:] == [(target, removed[1:])]
+    assert one.table.job.state is JobState.ROLLED_BACK
+    assert one.index.fetch(TARGET, list(removed)).records == {foreign.id: one.index.normalise(foreign)}
 
 
 def test_a_roll_back_goes_on_at_the_target_that_it_had_not_come_to(
