@@ -24,7 +24,9 @@ from orchestrator.services import fillings, refusals
 from orchestrator.services import hooks as leave
 from orchestrator.services.erase import exporter
 from orchestrator.services.exports import unlike
+from vecfleet import clock
 from vecfleet.connections import full_name
+from vecfleet.deadlines import ending_by
 from vecfleet.errors import BadInput, Objection, Refused
 from vecfleet.stores.base import Backup, Index, IndexInfo
 from vecfleet.tenancy import erasing, finding
@@ -240,10 +242,12 @@ def decommission(
         leave.with_leave(parts.database, agree)
         wait_for_reads(opened, parts.settings.freshness_wait_seconds, _STOPPED)
         _facts(parts, index)  # again: the person took their time to answer, and reads may have lagged before
+        looked_at = clock.now()
         with parts.database.begin() as connection:
             leave.use_two(connection, agree(connection))
             whole_indexes.note_decommission(connection, who(), index, opened.info.host, [job.id for job in moved])
-        store.remove(bare)
+        with ending_by(looked_at + whole_indexes.GOES_WITHIN_S):  # frozen for longer, this is not sent
+            store.remove(bare)
         say(f"{index} is deleted", style="bold")
         say_next([f"vecfleet report {moved[-1].id}"])
 

@@ -15,6 +15,8 @@ from vecfleet.errors import Refused
 
 # Longer than the time from a plan's check to its job: no plan checked while the index was there is applied after this.
 _GOING_FOR = timedelta(minutes=15)
+# A deletion is sent and waited for within this time of its note, or not at all: a plan may use the index after that.
+GOES_WITHIN_S = 600.0
 _J, _A = t.job.c, t.audit.c
 
 
@@ -121,7 +123,8 @@ def read_by(connection: sa.Connection, index: str) -> list[Job]:
 def note_decommission(connection: sa.Connection, who: str, index: str, host: str, moved: list[int]) -> None:
     """Note the intent to delete an index; commit it before the deletion. Raises Refused if a job uses the index.
 
-    From the commit on no plan with this index is applied, for so long that no plan checked before can still be applied.
+    The deletion is sent within `GOES_WITHIN_S` of the time before this call, or never. From the commit on no plan with
+    this index is applied, for so long that no plan checked before can still be applied.
     """
     require_unused(connection, index, host)
     audit.note(connection, who, "decommission", None, index=index, jobs=moved)

@@ -176,8 +176,8 @@ def _converted(fleet: Fleet, plan: Plan, who: str, on_wait: OnWait | None) -> tu
     if begun is None:
         checked = check(fleet, plan)
         conversion.require_absent(plan, checked.target)
-        noted = fillings.begin(fleet, plan, checked.source.host, who)
-        begun = conversion.begin(fleet, plan, checked.source, on_wait)
+        with fillings.asking(fleet, plan, checked.source.host, who) as noted:
+            begun = conversion.begin(fleet, plan, checked.source, on_wait)
     else:
         with fleet.database.begin() as connection:
             whole_indexes.require_filled_anew(connection, plan, begun.id)
@@ -205,8 +205,9 @@ def _bulk_imported(
     target = checked.target or _create_target(fleet, plan, checked.source)
     if begun is None:
         bulk_import.require_new(fleet, plan, target)
-        noted = fillings.begin(fleet, plan, target.host, who)
-        begun = bulk_import.run(fleet, plan, files, target, wait)
+        with fillings.asking(fleet, plan, target.host, who) as noted:
+            begun = bulk_import.begin(fleet, plan, files, target)
+        begun = bulk_import.finish(fleet, plan, begun, wait)
     fillings.require_none_erased(fleet, plan, target, noted)
     if plan.create_target is not None:
         conversion.require_all_planned(fleet, plan, target)

@@ -36,7 +36,7 @@ def find(fleet: Fleet, plan: Plan, files: BulkFiles) -> BulkImport | None:
 
 
 def finish(fleet: Fleet, plan: Plan, begun: BulkImport, on_wait: OnWait) -> BulkImport:
-    """Wait for the import that an earlier apply of the plan began."""
+    """Wait for the import that this apply of the plan began, or an earlier one."""
     store = fleet.accounts.store(plan.target.store)
     return store.imports(store.describe(plan.target.index)).finish(begun, on_wait)
 
@@ -54,7 +54,6 @@ def require_new(fleet: Fleet, plan: Plan, target: IndexInfo) -> None:
         )
 
 
-def run(fleet: Fleet, plan: Plan, files: BulkFiles, target: IndexInfo, on_wait: OnWait) -> BulkImport:
-    """Have the store import the files into the plan's namespaces, and wait."""
-    imports = fleet.accounts.store(plan.target.store).imports(target)
-    return imports.finish(imports.begin(files), on_wait)
+def begin(fleet: Fleet, plan: Plan, files: BulkFiles, target: IndexInfo) -> BulkImport:
+    """Have the store begin to import the files into the plan's namespaces."""
+    return fleet.accounts.store(plan.target.store).imports(target).begin(files)

@@ -20,8 +20,9 @@ from orchestrator.ledger import erasures, index_acts, jobs
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.index_acts import CONVERSION, Filling
 from orchestrator.services import refusals
-from vecfleet import names
+from vecfleet import clock, names
 from vecfleet.connections import located
+from vecfleet.deadlines import ending_by
 from vecfleet.errors import BadInput, Busy, NotFound, Refused, StoreError, Transient, Unreachable
 from vecfleet.stores.base import Filling as StoreFilling
 from vecfleet.stores.base import IndexInfo
@@ -32,17 +33,28 @@ if TYPE_CHECKING:
 OnWait = Callable[[StoreFilling], None]
 # A request that was noted and that the service does not know may be under way yet.
 _SENT_WITHIN = timedelta(minutes=15)
+# It leaves so soon after its note, or never: the rest is for its way, and for the service to list what it began.
+_LEAVES_WITHIN_S = 300.0
 # A snapshot of Pinecone's may lack what was written, and hold what was deleted, so shortly before.
 _SNAPSHOT_MISSES = timedelta(minutes=15)
 
 
-def begin(fleet: Fleet, plan: Plan, host: str, who: str) -> Filling:
-    """Note the filling of a plan's target, in a transaction before the service is asked for it. Safe to repeat.
+@contextmanager
+def asking(fleet: Fleet, plan: Plan, host: str, who: str) -> Iterator[Filling]:
+    """Note the filling of a plan's target, then let the service be asked for it within. Safe to repeat.
 
-    `host` is of the index that is there: a conversion's source, an import's target. Raises Refused while a tenant is
-    being erased, whose records the service might bring, or was so shortly before a conversion, or while that index is
-    wiped.
+    A process may be frozen between the two, for so long that `settle` takes the request for one that was never sent:
+    it is not sent then, and Transient is raised. `host` is of the index that is there: a conversion's source, an
+    import's target. Raises Refused while a tenant is being erased, whose records the service might bring, or was so
+    shortly before a conversion, or while that index is wiped.
     """
+    looked_at = clock.now()
+    noted = _begin(fleet, plan, host, who)
+    with ending_by(looked_at + _LEAVES_WITHIN_S):
+        yield noted
+
+
+def _begin(fleet: Fleet, plan: Plan, host: str, who: str) -> Filling:
     with fleet.database.begin() as connection:
         jobs.lock_claims(connection)
         noted = _note(connection, plan, who)
