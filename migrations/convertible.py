@@ -1,13 +1,28 @@
 """Plans that the service can begin by a conversion of its own, and its price beside a copy's. Read-only."""
 
+from typing import Protocol, runtime_checkable
+
 from migrations.creators import Grouping
 from migrations.estimating import CostModel, Prices
 from migrations.findings import Findings, counted, few
 from migrations.plan import NewIndex, Plan, Policies
 from migrations.survey import Survey, Surveyor
-from vecfleet.stores.base import Kind
+from vecfleet.stores.base import Conversion, Kind, Store
 
 _BYTES_PER_GB = 1e9
+
+
+class Conversions(Protocol):
+    """The conversions that a store makes of its indexes."""
+
+    def find(self, source: str, target: str) -> Conversion | None: ...
+
+
+@runtime_checkable
+class Converting(Protocol):
+    """A store that converts indexes by itself."""
+
+    def conversions(self) -> Conversions: ...
 
 
 def check(survey: Survey, grouping: Grouping | None, policies: Policies, new: NewIndex, *, across: bool) -> None:
@@ -29,6 +44,13 @@ def check(survey: Survey, grouping: Grouping | None, policies: Policies, new: Ne
     }
     findings.problems += [f"the service's conversion {why}" for why, holds in reasons.items() if holds]
     findings.raise_problems()
+
+
+def made_before(store: Store, plan: Plan) -> tuple[str, ...]:
+    """Return the id of the newest conversion from the source into the target: whatever comes later is of an apply."""
+    assert isinstance(store, Converting), "only an account of Pinecone is planned to convert"
+    begun = store.conversions().find(plan.source.index, plan.target.index)
+    return () if begun is None else (begun.id,)
 
 
 def check_all_chosen(plan: Plan, survey: Survey, by: str = "conversion") -> None:

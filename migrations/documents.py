@@ -127,7 +127,9 @@ def plan_documents(
     if convertible.is_convertible(survey, options.grouping, plan, across=surveyor.into is not None):
         said += convertible.said(plan, surveyor, survey, common.prices, preflight.renamed)
     warnings = (*plan.warnings, *findings.warnings, *said)
-    return plan.model_copy(update={"source": source, "target": target, "warnings": warnings}).sealed()
+    before = convertible.made_before(store, plan) if options.converts else None
+    told = {"warnings": warnings, "filled_before": before}
+    return plan.model_copy(update={"source": source, "target": target, **told}).sealed()
 
 
 def _check_names(options: DocumentsOptions) -> None:

@@ -1,14 +1,29 @@
 """Imports that the service can begin by a bulk import of its own. Read-only."""
 
+from typing import Protocol, runtime_checkable
+
 from migrations.findings import Findings, few
 from migrations.plan import NewIndex, Policies
 from migrations.survey import Survey
 from vecfleet.names import DEFAULT
-from vecfleet.stores.base import Kind, Store
+from vecfleet.stores.base import BulkFiles, BulkImport, IndexInfo, Kind, Store
 from vecfleet.stores.documents import Layout
 
 URIS = ("s3://", "gs://", "https://", "file:///")  # the last is the emulator's
 MAX_URI_CHARS = 1_500
+
+
+class Imports(Protocol):
+    """The imports that a store makes of files in a bucket, into one index."""
+
+    def of(self, uri: str) -> list[BulkImport]: ...
+
+
+@runtime_checkable
+class Importing(Protocol):
+    """A store that imports files from a bucket by itself."""
+
+    def imports(self, info: IndexInfo) -> Imports: ...
 
 
 def check(survey: Survey, folders: Store, policies: Policies, create: NewIndex | None) -> None:
@@ -53,6 +68,14 @@ def _about_files(exported: Layout | None, wanted: Layout | None) -> dict[str, bo
 def _holds_a_key(uri: str) -> bool:
     """Say whether a URI has a part in which keys are given: Azure's signatures, a user and password."""
     return "?" in uri or "@" in uri.partition("://")[2].partition("/")[0]
+
+
+def made_before(store: Store, target: IndexInfo | None, files: BulkFiles) -> tuple[str, ...]:
+    """Return the keys of the imports of these files that the target has had: whatever comes later is of an apply."""
+    if target is None:
+        return ()
+    assert isinstance(store, Importing), "only an account of Pinecone is planned to import"
+    return tuple(sorted(begun.key for begun in store.imports(target).of(files.uri)))
 
 
 def said(policies: Policies, folder: str, gb: float, *, priced: bool) -> str:

@@ -271,6 +271,7 @@ class Plan(_Part):
     takes_back: tuple[str, ...] = ()
     takes_back_owners: bool = True  # whether the plan that is taken back wrote owners into records
     split: Split | None = None
+    filled_before: tuple[str, ...] | None = None  # older conversions or imports like its own; None: nobody looked
     moves: tuple[PlannedMove, ...]
     left_alone: tuple[str, ...] = ()
     estimate: Estimate

@@ -171,7 +171,8 @@ def plan_import(folders: Store, store: Store, options: ImportOptions, *, now: da
     convertible.check_all_chosen(plan, survey, "bulk import")
     gb = plan.estimate.records * plan.estimate.record_bytes / 1e9
     note = importable.said(policies, options.folder, gb, priced=bool(common.prices.conversion_gb))
-    return plan.model_copy(update={"warnings": (*plan.warnings, note)}).sealed()
+    before = importable.made_before(store, survey.target, options.bulk)
+    return plan.model_copy(update={"warnings": (*plan.warnings, note), "filled_before": before}).sealed()
 
 
 def _unread(common: Common) -> Common:

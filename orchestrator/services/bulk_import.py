@@ -10,6 +10,7 @@ from collections.abc import Callable
 from migrations.findings import few
 from migrations.plan import Plan
 from orchestrator.bootstrap import Fleet
+from orchestrator.services.conversion import was_there
 from vecfleet.errors import Refused
 from vecfleet.names import DEFAULT, canonical
 from vecfleet.stores.base import BulkFiles, BulkImport, IndexInfo
@@ -29,10 +30,18 @@ def require_wait(files: BulkFiles, on_wait: OnWait | None) -> OnWait:
 
 
 def find(fleet: Fleet, plan: Plan, files: BulkFiles) -> BulkImport | None:
-    """Return the import that an earlier apply of the plan began; None if none did, or its index was deleted."""
+    """Return the newest import that an earlier apply of the plan began, unless it has failed; None if there is none.
+
+    None, too, if its index was deleted. No clock is compared with the service's: it is an import of the plan's files
+    that was not there when the plan was made.
+    """
     store = fleet.accounts.store(plan.target.store)
     info = next((info for info in store.indexes() if info.name == plan.target.index), None)
-    return store.imports(info).find(files.uri, plan.made_at) if info is not None else None
+    if info is None:
+        return None
+    every = store.imports(info).of(files.uri)
+    ours = [begun for begun in every if not begun.failed and not was_there(plan, begun.key, begun.created_at)]
+    return max(ours, key=lambda begun: begun.created_at, default=None)
 
 
 def finish(fleet: Fleet, plan: Plan, begun: BulkImport, on_wait: OnWait) -> BulkImport:

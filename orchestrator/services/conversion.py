@@ -5,7 +5,7 @@ same plan waits for it. The job names its conversion, which no other job begins 
 """
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from migrations.findings import few
 from migrations.plan import Plan
@@ -26,10 +26,21 @@ def find(fleet: Fleet, plan: Plan) -> Conversion | None:
     """
     store = fleet.accounts.store(plan.source.store)
     conversion = store.conversions().find(plan.source.index, plan.target.index)
-    if conversion is None or conversion.created_at < plan.made_at - _CLOCKS_APART:
+    if conversion is None or was_there(plan, conversion.id, conversion.created_at):
         return None
     there = [info for info in store.indexes() if info.name == plan.target.index]
     return conversion if any(not (conversion.failed and info.ready) for info in there) else None
+
+
+def was_there(plan: Plan, key: str, created_at: datetime) -> bool:
+    """Say whether this conversion or import is older than the plan: the plan names those. No clocks are compared.
+
+    Plans of earlier versions name none. There the clocks of the planner and of the service decide, and may be five
+    minutes apart.
+    """
+    if plan.filled_before is None:
+        return created_at < plan.made_at - _CLOCKS_APART
+    return key in plan.filled_before
 
 
 def begin(fleet: Fleet, plan: Plan, source: IndexInfo, on_wait: OnWait | None) -> Conversion:

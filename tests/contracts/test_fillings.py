@@ -86,8 +86,7 @@ def test_an_import_of_a_status_that_nobody_knows_goes_on_and_no_other_is_begun(s
     store = pinecone_store(server.address)
     into = store.imports(replace(like(Kind.DENSE), host=server.address))
     # When the next apply looks for it, then it is found, and waited for to its end
-    begun, said = into.find("s3://bucket/brain/", EARLIER), list[str]()
-    assert begun is not None
+    [begun], said = into.of("s3://bucket/brain/"), list[str]()
     assert into.finish(begun, lambda one: said.append(one.so_far)).complete
     assert "'Queued' is not known here" in said[0] and said[-1] == "43 %, 12,000 records"
     assert {asked.method for asked in server.asked} == {"GET"}
@@ -181,7 +180,7 @@ def test_an_answer_about_imports_that_cannot_be_read_is_an_error_with_a_next_ste
     into = pinecone_store(server.address).imports(replace(like(Kind.DENSE), host=server.address))
 
     with pytest.raises(StoreError, match="list the imports into 'like': its answer cannot be read") as raised:
-        into.find("s3://bucket/brain", EARLIER)
+        into.of("s3://bucket/brain")
 
     assert "begins nothing twice" in str(raised.value.next_step)
 

@@ -1,13 +1,13 @@
 """A small world to plan in: indexes in memory, filled by name and number."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from vecfleet.records import Record
-from vecfleet.stores.base import IndexInfo, Kind
+from vecfleet.stores.base import BulkImport, Conversion, IndexInfo, Kind
 from vecfleet.stores.memory import MemoryIndex, MemoryStore
 
 DIMENSION = 8
@@ -22,11 +22,29 @@ SEEDS = {
 
 
 class World(MemoryStore):
-    """A store in which a line makes an index, and another fills a namespace."""
+    """A store in which a line makes an index, and another fills a namespace.
+
+    `imported`, `converted`: by the service, long ago.
+    """
+
+    imported: Sequence[BulkImport] = ()
+    converted: Conversion | None = None
 
     def index(self, name: str, kind: Kind = Kind.DENSE, **other: Any) -> MemoryIndex:
         described: dict[str, Any] = {"dimension": DIMENSION, "metric": "cosine", "host": f"{name}.local"} | other
         return self.create(IndexInfo(name, kind, **{"cloud": "aws", "region": "us-east-1"} | described))
+
+    def conversions(self) -> "World":
+        return self
+
+    def find(self, source: str, target: str) -> Conversion | None:
+        return self.converted
+
+    def imports(self, info: IndexInfo) -> "World":
+        return self
+
+    def of(self, uri: str) -> list[BulkImport]:
+        return [begun for begun in self.imported if begun.uri == uri]
 
     def seeded(self, name: str = "digital-twin-brain") -> MemoryIndex:
         index = self.index(name)

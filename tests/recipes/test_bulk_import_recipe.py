@@ -12,7 +12,7 @@ from migrations.plan import NewIndex, Plan, Policies, read_plan, write_plan
 from migrations.recipes import Common, ImportOptions, plan_import
 from vecfleet.errors import BadPlan
 from vecfleet.records import Record
-from vecfleet.stores.base import BulkFiles
+from vecfleet.stores.base import BulkFiles, BulkImport
 from vecfleet.stores.parquet import ParquetStore
 
 INDEX, FOLDER = "digital-twin-brain", "exports/brain"
@@ -49,6 +49,20 @@ def test_a_plan_keeps_the_files_and_says_what_only_a_person_knows(
     assert "CONVERSION_DOLLARS_PER_GB" in said
     priced = plan(world, folders, common=Common(prices=Prices(conversion_gb=1.0)))
     assert not any("CONVERSION_DOLLARS_PER_GB" in warning for warning in priced.warnings)
+
+
+def test_a_plan_names_the_imports_of_its_files_that_the_target_has_had(world: World, folders: ParquetStore) -> None:
+    # Given an index into which these files were imported once, and others
+    world.index("mind")
+    told: dict[str, Any] = {"status": "Completed", "percent": 100.0, "records": 1, "created_at": NOW, "error": None}
+    earlier, other = (
+        BulkImport(id=id, uri=uri, index="mind", **told) for id, uri in (("1", FILES.uri), ("2", "s3://bucket/else"))
+    )
+    world.imported = [earlier, other]
+    # Then a plan knows that the one is not its own, and nothing can be there of an index that is not
+    assert plan(world, folders, "a").filled_before == (earlier.key,)
+    assert plan(world, folders, index="new").filled_before == ()
+    assert plan(world, folders, bulk=None).filled_before is None
 
 
 @pytest.mark.parametrize(

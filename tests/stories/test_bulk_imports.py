@@ -2,7 +2,7 @@
 
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -35,10 +35,10 @@ def exported(world: World, **namespaces: list[Row]) -> None:
         folder.upsert(name, list(source.fetch(name, source.list_ids(name).ids).records.values()))
 
 
-def planned(world: World) -> Plan:
+def planned(world: World, *, clock_ahead: timedelta = timedelta()) -> Plan:
     files = BulkFiles(f"file://{world.folder}/{FOLDER}")
     options = ImportOptions(folder=FOLDER, index=COPY, bulk=files)
-    return plan_import(world.fleet.folders, world.fleet.store, options, now=datetime.now(UTC))
+    return plan_import(world.fleet.folders, world.fleet.store, options, now=datetime.now(UTC) + clock_ahead)
 
 
 def test_what_the_service_s_import_left_out_is_copied_and_all_is_proven(open_world: OpenWorld) -> None:
@@ -112,6 +112,51 @@ def test_what_an_import_made_is_taken_for_a_job_s_own_once(open_world: OpenWorld
         apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
     # And nobody is told to delete an index, which may hold more than the import made
     assert "delete it" not in str(refused.value.next_step)
+
+
+@pytest.mark.parametrize("minutes", [-90, 90])
+def test_whose_an_import_is_does_not_go_by_clocks(open_world: OpenWorld, minutes: int) -> None:
+    # Given an import of an earlier plan, of which nothing is left, and a clock here that is not the service's
+    world = open_world()
+    exported(world, alma=[row("alma-0")])
+    ahead = timedelta(minutes=minutes)
+    job_id = apply.apply(world.fleet, planned(world), who=WHO, no_backup=True, on_wait=lambda _: None)
+    acts.cancel(world.fleet.database, job_id, WHO)
+    with world.fleet.database.begin() as connection:
+        jobs.advance(connection, job_id, JobState.CANCELLING, JobState.CANCELLED)
+    world.fleet.store.open(world.fleet.store.describe(COPY)).delete_namespace("alma")
+    plan = planned(world, clock_ahead=ahead)
+
+    # When the next plan of the same files is applied, and the command dies while the service imports
+    def die(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=die)
+    # Then the earlier import was not taken for its own
+    assert len(world.emulator.calls(operation="start_import")) == 2
+    # And typed again, it finds its own
+    assert apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None) != job_id
+    assert len(world.emulator.calls(operation="start_import")) == 2
+
+
+def test_a_plan_of_an_earlier_version_finds_its_import_by_its_time_whichever_clock_is_a_little_ahead(
+    open_world: OpenWorld,
+) -> None:
+    # Given a plan that names no imports, made by a clock that is three minutes ahead of the service's
+    world = open_world()
+    exported(world, alma=[row("alma-0")])
+    plan = planned(world, clock_ahead=timedelta(minutes=3)).model_copy(update={"filled_before": None}).sealed()
+
+    def die(_: object) -> None:
+        raise KeyboardInterrupt
+
+    # When its apply dies while the service imports, and is typed again
+    with pytest.raises(KeyboardInterrupt):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=die)
+    assert apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+    # Then nothing was imported twice
+    assert len(world.emulator.calls(operation="start_import")) == 1
 
 
 def test_what_only_the_bucket_holds_is_refused_and_no_index_is_to_be_deleted_for_it(open_world: OpenWorld) -> None:

@@ -182,8 +182,12 @@ def test_what_a_conversion_made_is_taken_for_a_job_s_own_once(open_world: OpenWo
     assert apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None) > job_id
 
 
-def test_an_index_of_others_is_not_taken_for_what_an_older_conversion_made(open_world: OpenWorld) -> None:
-    # Given an index that was converted and deleted, a plan to convert it again, and another index of that name since
+@pytest.mark.parametrize("minutes_ahead", [-90, 0, 90])
+def test_an_index_of_others_is_not_taken_for_what_an_older_conversion_made(
+    open_world: OpenWorld, minutes_ahead: int
+) -> None:
+    # Given an index that was converted and deleted, a plan to convert it again by a clock that may not be the
+    # service's, and another index of that name since
     world = open_world()
     world.emulator.create_index(SMALL)
     world.emulator.write(SMALL, "alma", [row("alma-1", page=1)])
@@ -192,13 +196,24 @@ def test_an_index_of_others_is_not_taken_for_what_an_older_conversion_made(open_
     conversions.finish(conversions.begin(SMALL, DOCUMENTS, fields, {}), lambda _: None)
     made = world.fleet.store.describe(DOCUMENTS)
     world.fleet.store.remove(DOCUMENTS)
-    plan = documents_plan(world, converts=True, texts={}, now=datetime.now(UTC) + timedelta(minutes=10))
+    plan = documents_plan(world, converts=True, texts={}, now=datetime.now(UTC) + timedelta(minutes=minutes_ahead))
     theirs = world.fleet.store.open(world.fleet.store.create_like(DOCUMENTS, made, None, None))
     [record] = world.fleet.store.open(world.fleet.store.describe(SMALL)).fetch("alma", ["alma-1"]).records.values()
     theirs.upsert("alma", [replace(record, id="theirs")])
     # When the plan is applied, then it is refused
     with pytest.raises(Refused, match="no conversion of 'small' created it"):
         apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+
+    # And without it the plan's own conversion begins once, and is found again by whoever types it again
+    world.fleet.store.remove(DOCUMENTS)
+
+    def die(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=die)
+    assert apply.apply(world.fleet, plan, who=WHO, no_backup=True, on_wait=lambda _: None)
+    assert len(world.emulator.calls(operation="convert_index")) == 2
 
 
 def test_an_index_of_others_is_not_to_be_deleted_for_a_conversion_that_failed(open_world: OpenWorld) -> None:

@@ -7,7 +7,6 @@ What an import wrote before it failed or was cancelled stays.
 
 import time
 from collections.abc import Callable
-from datetime import datetime
 
 from pinecone import Index
 from pinecone.models.imports.model import ImportModel
@@ -25,14 +24,9 @@ class PineconeImports:
     def __init__(self, index: str, client: PerProcess[Index]) -> None:
         self._index, self._client = index, client
 
-    def find(self, uri: str, since: datetime) -> BulkImport | None:
-        """Return the newest import of these files that began since then, unless it has failed."""
-        standing = [
-            begun
-            for begun in self._every()
-            if begun.uri.rstrip("/") == uri.rstrip("/") and not begun.failed and begun.created_at >= since
-        ]
-        return max(standing, key=lambda begun: begun.created_at, default=None)
+    def of(self, uri: str) -> list[BulkImport]:
+        """Return the imports of these files into this index, also those that have ended."""
+        return [begun for begun in self._every() if begun.uri.rstrip("/") == uri.rstrip("/")]
 
     def under_way(self) -> list[BulkImport]:
         """Return the imports into this index that are not known to have ended."""
