@@ -4,8 +4,9 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import typer
@@ -82,6 +83,15 @@ def _help_of(words: Sequence[str]) -> str:
     return " ".join([PROGRAM, *known[:1], "--help"])
 
 
+def _without_filter(words: Sequence[str]) -> Iterator[str]:
+    """Yield the words but the value of `--filter`, which may be a person's."""
+    for before, word in pairwise(["", *words]):
+        if before == "--filter":
+            yield "…"
+        else:
+            yield "--filter=…" if word.startswith("--filter=") else word
+
+
 def _log(words: Sequence[str]) -> Path:
     from vecfleet.settings import Settings  # takes half of the time in which a help is printed
 
@@ -93,7 +103,7 @@ def _log(words: Sequence[str]) -> Path:
         number, name = tempfile.mkstemp(prefix="vecfleet-cli-", suffix=".log")
         os.close(number)
         place = Path(name)
-    command = " ".join(words)
+    command = " ".join(_without_filter(words))
     with place.open("a", encoding="utf-8") as log:
         log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {PROGRAM} {command}\n{traceback.format_exc()}\n")
     return place.absolute()

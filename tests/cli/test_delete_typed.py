@@ -1,5 +1,7 @@
 """`vecfleet delete` as a person types it: shown, confirmed, deleted by id, and recorded without the filter's values."""
 
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
 from terminal import Answer, Brain, Vecfleet
@@ -7,6 +9,8 @@ from terminal import Answer, Brain, Vecfleet
 from orchestrator.ledger import clients
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
+from orchestrator.services.filtered import FilteredDeletion
+from vecfleet.tenancy.filtered import Filtered
 
 COACH = "creator_ana_twin_coach"
 WORDS = ("delete", "brain", "--creator", "ana", "--twin", "coach", "--filter", '{"source_id": "doc-7"}')
@@ -78,6 +82,26 @@ def test_too_many_or_no_filter_changes_nothing(
 
     assert answer.code == code and said in answer.err, answer
     assert tenants.writes() == set() and acts(database) == []
+
+
+@pytest.mark.parametrize("words", [WORDS, (*WORDS[:-2], '--filter={"source_id": "doc-7"}')], ids=["apart", "joined"])
+def test_a_fault_is_logged_without_the_values_of_the_filter(
+    vecfleet: Vecfleet,
+    tenants: Brain,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    def fail(_: FilteredDeletion) -> Filtered:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(FilteredDeletion, "look", fail)
+
+    assert vecfleet(*words, "--dry-run").code == 70
+
+    logged = (Path(environment["VECFLEET_HOME"]) / "logs" / "cli.log").read_text()
+    assert "vecfleet delete brain --creator ana" in logged and "--dry-run" in logged and "unforeseen" in logged
+    assert "doc-7" not in logged
 
 
 @pytest.fixture
