@@ -154,9 +154,8 @@ class Policies(_Part):
     query_overlap: float = Field(default=0.9, gt=0, le=1)  # each query must reach at least this overlap
     cut_over: Literal["operator", "auto", "none"] = "operator"
     dwell_seconds: int = Field(default=86_400, ge=0)  # at 25 % and at 50 % of the readers
-    shadow_share: float = Field(
-        default=0.0, ge=0, le=1
-    )  # share of queries asked of both sides; above 0, a step needs them
+    # The share of queries that are asked of both sides. Above 0, a step needs them.
+    shadow_share: float = Field(default=0.0, ge=0, le=1)
     bad_step: Literal["refuse", "reverse"] = "refuse"  # when the new side has over 1 % errors or a p95 over 100 ms
     soak_seconds: int = Field(default=86_400, ge=0)
     clean_up: Literal["operator", "auto"] = "operator"
