@@ -27,7 +27,7 @@ from orchestrator.cli.output import JobId, Json, again, aside, say, say_json, sa
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, watch
 from orchestrator.core.states import JobState
-from orchestrator.core.wording import in_namespaces
+from orchestrator.core.wording import in_namespaces, numbered
 from orchestrator.ledger import jobs, moves
 from orchestrator.services import apply as applying
 from orchestrator.services.fillings import OnWait
@@ -237,7 +237,7 @@ def apply(
         from orchestrator.doctor import strangers  # loads Celery
 
         warnings = strangers(parts, (reviewed.source.store, reviewed.target.store))
-        steps, way_back = [f"vecfleet status {job_id} --watch"], applying.way_back(reviewed, taken)
+        steps, way_back = [f"vecfleet status {job_id} --watch"], numbered(applying.way_back(reviewed, taken), job_id)
         if warnings:
             steps.insert(0, "vecfleet doctor")
         if number:

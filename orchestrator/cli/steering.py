@@ -13,7 +13,7 @@ from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, look, watch
 from orchestrator.core.following import of_readers
 from orchestrator.core.states import JOB_ENDED, JobState
-from orchestrator.core.wording import counted, given_up, leading, not_found_by_readers, to_be_dropped
+from orchestrator.core.wording import counted, given_up, leading, not_found_by_readers, numbered, to_be_dropped
 from orchestrator.ledger import jobs, moves
 from orchestrator.ledger.routes import JobRoute
 from orchestrator.services import acts, counts, refusals
@@ -172,7 +172,7 @@ def clean_up(
             ("namespace", ">records", "how"),
             ((move.source, f"{move.written:,}", _how(by_ids or move.keeps_some)) for move in sources),
         )
-        say(f"way back: {row.way_back}")
+        say(f"way back: {numbered(row.way_back, row.id)}")
         confirm("Delete them?", yes=yes)
         acts.clean_up(parts.database, job, who(), by_ids=by_ids)
         say(f"job {job}: clean-up has begun")

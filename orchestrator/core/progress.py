@@ -17,6 +17,7 @@ from orchestrator.core.windows import waits_until
 from orchestrator.core.wording import (
     counted,
     duration,
+    numbered,
     spoken,
     with_left_behind,
 )
@@ -217,11 +218,10 @@ def way_back(job: JobRow, totals: Totals) -> str | None:
         case _S.CLEANED if totals.erased and not totals.written + totals.identical:
             return "none: nothing that it moved is left, and erased records do not come back"
         case _S.CLEANED:
-            after = job.way_back.rpartition("after it ")[2]
-            after = after.replace("`vecfleet plan reverse`", f"`vecfleet plan reverse {job.id}`")
+            after = numbered(job.way_back, job.id).rpartition("after it ")[2]
             return after + ("; erased records do not come back" if totals.erased else "")
         case _:
-            return job.way_back
+            return numbered(job.way_back, job.id)
 
 
 def headline(seen: Progress) -> str:

@@ -157,6 +157,13 @@ def another_plan(records: int, job_id: int, recipe: str, command: Sequence[str])
     )
 
 
+def numbered(way_back: str, job_id: int) -> str:
+    """Return a job's way back with the job's number in its commands, which were written before it had one."""
+    for command in ("rollback", "plan reverse"):
+        way_back = way_back.replace(f"`vecfleet {command}`", f"`vecfleet {command} {job_id}`")
+    return way_back
+
+
 def to_be_dropped(targets: Sequence[Target]) -> str:
     """Say what a rollback does to the namespaces that its job created."""
     kept = sum(target.created_by_us and target.is_authoritative for target in targets)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.model import Job, Move
-from orchestrator.core.wording import counted, given_up, leading, not_found_by_readers, to_be_dropped
+from orchestrator.core.wording import counted, given_up, leading, not_found_by_readers, numbered, to_be_dropped
 from orchestrator.ledger import jobs
 from orchestrator.ledger import moves as moving
 from orchestrator.ledger.routes import JobRoute
@@ -85,7 +85,7 @@ def _question(connection: sa.Connection, job: Job, name: str, moves: Sequence[Mo
                 name,
                 "Clean up: delete the old namespaces",
                 f"This deletes from the index {job.plan.source.typed} what job {job.id} copied and verified, each "
-                f"record read on both sides once more right before. Way back: {job.way_back}.",
+                f"record read on both sides once more right before. Way back: {numbered(job.way_back, job.id)}.",
                 tuple(rows[:_ROWS]),
                 len(rows) - len(rows[:_ROWS]),
                 job.plan.source.typed,

@@ -161,7 +161,7 @@ def test_applying_states_the_way_back(vecfleet: Vecfleet, brain: Brain) -> None:
     assert vecfleet("plan", "creators", "brain", "--creator", "ana", "--out", "plan.yaml").code == 0
     answer = vecfleet("apply", "plan.yaml", "--no-backup")
     assert answer.code == 0, answer.err
-    assert "way back: until clean-up `vecfleet rollback`" in answer.out
+    assert "way back: until clean-up `vecfleet rollback 1`" in answer.out
     assert answer.out.splitlines()[-1] == "next: vecfleet status 1 --watch"
 
 
@@ -178,11 +178,11 @@ def test_the_way_back_that_is_named_is_one_that_the_job_has(
     # When a job of a plan that keeps all names, or that does not, is started, asked about or summed up
     assert vecfleet(*words, "--soak-seconds", "0", "--out", "plan.yaml").code == 0
     applied = vecfleet("apply", "plan.yaml", "--no-backup")
-    assert f"after it {back.format(job='')}\n" in applied.out
+    assert f"after it {back.format(job=' 1')}\n" in applied.out
     table.job_id = 1
     table.verified()
     assert vecfleet("cutover", "1", "--percent", "100").code == 0
-    assert f"after it {back.format(job='')}" in vecfleet("cleanup", "1").out
+    assert f"after it {back.format(job=' 1')}" in vecfleet("cleanup", "1").out
     # Then each names the same way, and a cleaned job's report nothing else
     table.put(state="cleaned")
     assert vecfleet("report", "1", "--json").json["way_back"] == back.format(job=" 1")

@@ -24,8 +24,10 @@ TYPED = ("plan", "creators", "brain", "--creator", "ana", "--skip", "two words")
 FILLED = "§"
 KEEPING = "vecfleet plan creators brain --creator ana --skip 'two words' --conflicts keep"
 RECIPES = ("creators", "namespaces", "index", "reembed", "documents", "export", "import", "stores", "tables", "reverse")
+UNNUMBERED = "until clean-up `vecfleet rollback`; after it `vecfleet plan reverse`"  # as the job table holds it
 SEEN = [
     *(seen for seen, _ in OF_STATES),
+    *(reading(state, way_back=UNNUMBERED) for state in JobState),
     *(reading(JobState.NEEDS_ATTENTION, **given) for given, _ in OF_ATTENTION),
     *(
         reading(state, conflicting=3, undecided=3, command=command)
