@@ -13,7 +13,7 @@ import pytest
 
 from tests.contracts.making import pinecone_store
 from vecfleet import clock
-from vecfleet.deadlines import BoundedTransport
+from vecfleet.bounded_transport import BoundedTransport
 from vecfleet.errors import TimedOut, Unavailable
 from vecfleet.records import Record
 from vecfleet.settings import Settings

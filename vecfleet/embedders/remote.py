@@ -6,7 +6,7 @@ from dataclasses import replace
 import httpx
 import numpy as np
 
-from vecfleet.deadlines import BoundedTransport
+from vecfleet.bounded_transport import BoundedTransport
 from vecfleet.embedders import tokens
 from vecfleet.embedders.endpoint import Embedded, Endpoint
 from vecfleet.embedders.models import Answer, checked

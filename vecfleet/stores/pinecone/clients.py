@@ -24,7 +24,7 @@ from pinecone.models.vectors.responses import (
 )
 from pinecone.models.vectors.search import SearchRecordsResponse
 
-from vecfleet.deadlines import BoundedTransport
+from vecfleet.bounded_transport import BoundedTransport
 from vecfleet.errors import BadInput
 from vecfleet.settings import JOIN, Settings
 from vecfleet.stores.base import IndexInfo
