@@ -14,7 +14,8 @@ COPY image.lock ./
 RUN pip install --no-cache-dir --disable-pip-version-check --require-hashes -r image.lock
 COPY . ./
 RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation -e . \
-    && install -m 755 bin/vecfleet /usr/local/bin/vecfleet
+    && install -m 755 bin/vecfleet /usr/local/bin/vecfleet \
+    && python -m compileall -q emulator migrations orchestrator vecfleet workers
 
 USER 1000:1000
 CMD ["vecfleet", "--help"]

@@ -67,6 +67,14 @@ def test_pip_is_told_to_take_nothing_without_its_hash() -> None:
         assert all("--require-hashes" in line or "--no-deps" in line for line in installing), file
 
 
+def test_what_processes_start_from_is_compiled_once() -> None:
+    """Where PYTHONDONTWRITEBYTECODE is set, as in the image, each process would compile all of it again."""
+    typed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["mypy"]["packages"]
+    for file in ("bin/setup", "Dockerfile"):
+        [line] = [line for line in (REPOSITORY / file).read_text().splitlines() if "-m compileall" in line]
+        assert set(line.partition("-q ")[2].split()) == {*typed} - {"benchmarks"}, file
+
+
 def test_the_image_holds_what_runs_and_nothing_that_tests() -> None:
     pinned, image = _packages("requirements.lock"), _packages("image.lock")
     assert image.items() <= pinned.items()
