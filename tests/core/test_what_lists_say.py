@@ -40,7 +40,10 @@ def test_what_was_given_up_or_taken_back_is_not_done(
 
 
 def test_a_job_that_was_given_up_before_it_began_leaves_nothing() -> None:
-    assert done_said(job(JobState.CANCELLED), totals(expected=9)) == "given up"
+    given_up, none = job(JobState.CANCELLED), totals(expected=9)
+    assert done_said(given_up, none) == "given up"
+    listed = pages.text("part_jobs.html", jobs=[(given_up, none)], wish=Wish(), fillings=())
+    assert "given up" in listed and "<progress" not in listed
 
 
 def test_a_namespace_that_was_taken_back_has_nothing_done() -> None:
