@@ -68,7 +68,7 @@ def test_pip_is_told_to_take_nothing_without_its_hash() -> None:
 
 
 def test_what_processes_start_from_is_compiled_once() -> None:
-    """Where PYTHONDONTWRITEBYTECODE is set, as in the image, each process would compile all of it again."""
+    """Each process finds bytecode: with PYTHONDONTWRITEBYTECODE, as in the image, it would compile all of it again."""
     typed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["mypy"]["packages"]
     for file in ("bin/setup", "Dockerfile"):
         [line] = [line for line in (REPOSITORY / file).read_text().splitlines() if "-m compileall" in line]
