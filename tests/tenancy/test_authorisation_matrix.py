@@ -73,6 +73,7 @@ MATRIX: Mapping[str, Mapping[str, Outcome]] = {
     "upsert_texts": _REFUSED,
     "upsert_texts: an id of another's": _IDS_OF_OTHERS,
     "delete_vectors": _REFUSED,
+    "delete_by_filter": _REFUSED,
     "erase": _LOOKED_FOR,
     "delete_twin": _LOOKED_FOR | _NAMES_A_TWIN,
     "delete_creator": _LOOKED_FOR,
@@ -104,6 +105,7 @@ CALLS: Mapping[str, Callable[[Client, Any, Any], Any]] = {
         [{"id": "bos", "text": "x"}], creator, twin
     ),
     "delete_vectors": lambda client, creator, twin: client.delete_vectors(["r", "bos"], creator, twin),
+    "delete_by_filter": lambda client, creator, twin: client.delete_by_filter({"twin_id": {"$ne": "x"}}, creator, twin),
     "erase": lambda client, creator, twin: client.erase(creator, twin),
     "delete_twin": lambda client, creator, twin: client.delete_twin(creator, twin),
     "delete_creator": lambda client, creator, _: client.delete_creator(creator),
