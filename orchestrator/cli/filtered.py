@@ -42,6 +42,8 @@ def delete(
     tenant = Tenant(creator, twin)
     with fleet() as parts:
         act = FilteredDeletion(parts, index, tenant, expression, who())
+        if not dry_run:
+            act.settle()
         shown = act.look()
         if not as_json:
             _show(shown, index)

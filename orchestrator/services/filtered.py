@@ -46,12 +46,12 @@ class FilteredDeletion:
         self._database, self._filter, self._who = parts.database, filter, who
         self._named = (tenant.creator, tenant.twin)
 
-    def look(self) -> Filtered:
-        """Count what matches. Deletes nothing, and is refused where a deletion would be.
-
-        First it brings to the other side of dual routes what earlier commands on this machine owe it.
-        """
+    def settle(self) -> None:
+        """Bring to the other side of dual routes what earlier deletions on this machine owe it. Safe to repeat."""
         self._client.replay()
+
+    def look(self) -> Filtered:
+        """Count what matches. Changes nothing, and is refused where a deletion would be."""
         return self._client.delete_by_filter(self._filter, *self._named, dry_run=True)
 
     def delete(self, shown: Filtered) -> Filtered:

@@ -50,6 +50,25 @@ def test_a_person_sees_how_many_go_and_nothing_is_deleted_before_the_name_is_typ
     assert tenants.writes() == set() and acts(database) == []
 
 
+def test_a_dry_run_does_not_bring_what_earlier_deletions_owe_to_their_other_side(
+    vecfleet: Vecfleet, tenants: Brain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled: list[FilteredDeletion] = []
+    settle = FilteredDeletion.settle
+
+    def watched(act: FilteredDeletion) -> None:
+        settled.append(act)
+        settle(act)
+
+    monkeypatch.setattr(FilteredDeletion, "settle", watched)
+
+    assert vecfleet(*WORDS, "--dry-run").code == 0
+    assert settled == []
+    # And a deletion does so also where nothing is left to match on the readers' side
+    assert vecfleet(*WORDS, "--yes").code == vecfleet(*WORDS, "--yes").code == 0
+    assert len(settled) == 2
+
+
 def test_what_matches_is_deleted_and_the_audit_names_the_keys_and_the_number(
     vecfleet: Vecfleet, tenants: Brain, database: Database
 ) -> None:
