@@ -24,12 +24,13 @@ _call = _Call()
 
 @contextmanager
 def ending_by(until: float) -> Iterator[None]:
-    """Let no request of this thread leave after `until` (`clock.now()`), or last longer."""
-    _call.latest = until
+    """Let no request of this thread leave after `until` (`clock.now()`), or last longer; nor than an outer end allows."""
+    outer = _call.latest
+    _call.latest = min(outer, until)
     try:
         yield
     finally:
-        _call.latest = math.inf
+        _call.latest = outer
 
 
 def left_of(seconds: float) -> float:

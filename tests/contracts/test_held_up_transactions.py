@@ -6,7 +6,7 @@ import pytest
 
 from tests.contracts.making import like
 from vecfleet import clock
-from vecfleet.deadlines import ending_by
+from vecfleet.deadlines import ending_by, left_of
 from vecfleet.errors import StoreError, TimedOut
 from vecfleet.records import Record
 from vecfleet.stores.base import Kind
@@ -28,6 +28,16 @@ def test_an_upsert_whose_time_is_over_is_not_committed(pgvector_store: PgvectorS
     with ending_by(clock.now() + 60):
         index.upsert(NS, [older])
     assert index.fetch(NS, ["a"]).records == {"a": older}
+
+
+def test_within_an_end_there_is_no_later_one_and_it_holds_again_after_an_earlier_one() -> None:
+    with ending_by(clock.now() + 10):
+        with ending_by(clock.now() + 60):
+            assert left_of(100) <= 10
+        with ending_by(clock.now() + 1):
+            assert left_of(100) <= 1
+        assert 1 < left_of(100) <= 10
+    assert left_of(100) == 100
 
 
 def test_an_upsert_whose_commit_fails_wrote_nothing_and_says_so(pgvector_store: PgvectorStore) -> None:
