@@ -9,7 +9,7 @@ from orchestrator.cli.output import JobId, Json, say, say_json, say_next, say_ta
 from orchestrator.cli.session import fleet
 from orchestrator.cli.watching import PROVEN, look, watch
 from orchestrator.core.progress import Progress, headline, state_counts
-from orchestrator.core.reading import JobRow, Totals, done_said, summary
+from orchestrator.core.reading import JobRow, Totals, given_up_said, summary
 from orchestrator.core.states import JobState
 from orchestrator.core.wording import counted, with_left_behind
 from orchestrator.ledger import index_acts
@@ -75,7 +75,7 @@ def _say_jobs(rows: Iterable[tuple[JobRow, Totals]]) -> None:
                 row.source,
                 row.target,
                 f"{totals.expected:,}",
-                done_said(row, totals),
+                given_up_said(row, totals) or f"{totals.done:,}",
                 f"{totals.parked:,}",
                 row.created_by,
                 f"{row.created_at:%Y-%m-%d %H:%M}",

@@ -42,8 +42,8 @@ def done_of(job: JobRow, totals: Totals) -> int:
     return 0 if job.state in _GIVEN_UP or job.resume_to is JobState.ROLLING_BACK else totals.done
 
 
-def done_said(job: JobRow, totals: Totals) -> str:
-    """Return, for a list of jobs, how many records are done, or what became of them instead."""
+def given_up_said(job: JobRow, totals: Totals) -> str | None:
+    """Return, for a list of jobs, what becomes of the records of one that was given up; None for any other."""
     match job.state:
         case JobState.ROLLED_BACK:
             return "taken back"
@@ -52,7 +52,7 @@ def done_said(job: JobRow, totals: Totals) -> str:
         case _ if JobState.ROLLING_BACK in (job.state, job.resume_to):
             return "being taken back"
         case _:
-            return f"{totals.done:,}"
+            return None
 
 
 def summary(job: JobRow, totals: Totals) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from orchestrator.core.progress import headline
-from orchestrator.core.reading import ParkedGroup, done_said
+from orchestrator.core.reading import ParkedGroup, given_up_said
 from orchestrator.core.states import JobState
 from orchestrator.core.wording import a_month, creation, duration, elapsed, with_left_behind
 from orchestrator.web import charts, searching, views
@@ -102,7 +102,7 @@ _templates.filters |= {
 }
 _templates.globals |= {
     "headline": headline,
-    "done_said": done_said,
+    "given_up_said": given_up_said,
     "job_mark": _job_mark,
     "blank": searching.Wish(),
     "sorts": searching.SORTS,
