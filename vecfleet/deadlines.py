@@ -24,7 +24,7 @@ _call = _Call()
 
 @contextmanager
 def ending_by(until: float) -> Iterator[None]:
-    """Let no request of this thread leave after `until` (`clock.now()`), or last longer; nor than an outer end allows."""
+    """Let no request of this thread leave after `until` (`clock.now()`), or last longer. An outer end holds too."""
     outer = _call.latest
     _call.latest = min(outer, until)
     try:
