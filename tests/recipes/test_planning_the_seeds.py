@@ -112,8 +112,9 @@ def test_the_plan_in_the_documentation_is_the_plan_that_is_made(store: PineconeS
     # When the seeds' index is planned
     made = plan_creators(store, CreatorsOptions(index=INDEX, grouping=Grouping(creator="sainath.no.1")), now=NOW)
 
-    # Then they are the same, but for the day and what the sample said of sizes
-    assert printed.model_copy(update={"made_at": NOW, "estimate": made.estimate}).sealed() == made
+    # Then they are the same, but for the day, what the sample said of sizes, and what was typed
+    assert printed.command[:3] == ("plan", "creators", INDEX)
+    assert printed.model_copy(update={"made_at": NOW, "estimate": made.estimate, "command": ()}).sealed() == made
 
 
 def test_audit(store: PineconeStore) -> None:
