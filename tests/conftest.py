@@ -39,6 +39,7 @@ TEMPLATE = "migrated"
 EMULATOR_START_S = 120.0  # takes under 1 s; a loaded two-core machine may need a hundred times that
 LOOKS_FOR_S = 60.0
 MEMORY, ROOM_BYTES = Path("/dev/shm"), 4 * 2**30  # in containers it is often too small
+ERRORS_SHOWN = 40  # lines of each failure, at once
 STORIES_END = 0.8  # where in a process's part of the tests its last story stands
 DROP_S = 60.0  # for a session that is ended to be gone
 
@@ -78,10 +79,12 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Name a failure when it happens: a run that is cut off before its end has said what went wrong."""
+    """Tell a failure when it happens: a run that is cut off before its end has said what went wrong."""
     if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
-        reason = str(report.longrepr).strip().splitlines()[-1]
-        sys.__stderr__.write(f"\nFAILED {report.nodeid} ({report.when}): {reason}\n")
+        lines = str(report.longrepr).strip().splitlines()
+        errors = [line for line in lines if line.startswith("E ")][:ERRORS_SHOWN]
+        told = "\n".join([f"FAILED {report.nodeid} ({report.when}): {lines[-1]}", *errors])
+        sys.__stderr__.write(f"\n{told}\n")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
