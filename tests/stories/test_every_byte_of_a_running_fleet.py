@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from orchestrator.embedded import Postgres
-from orchestrator.embedded.stack import Stack, down
+from orchestrator.embedded.leftovers import down
+from orchestrator.embedded.stack import Stack
 from tests.stories.launching import type_out
 from tests.stories.world import SEEDS
 from vecfleet.settings import Settings
