@@ -24,6 +24,9 @@ def timestamp(at: float | None = None) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+BACKLOG = 1_024  # connections that wait to be accepted: a fleet opens hundreds at once
+
+
 class Ports:
     """Hands out listening sockets, round the range, so that a deleted index's port is not reused at once."""
 
@@ -32,13 +35,14 @@ class Ports:
         self._bind, self._first, self._last, self._next = bind, first, last, first
 
     def open(self, wanted: int | None = None) -> socket.socket:
-        """Listen on the wanted port; on another only where any will do. Raises OSError, and Refusal if none is free."""
+        """Listen on the wanted port; on another only where any will do. Raises Refusal if none is to be had."""
         if wanted is not None:
             try:
                 return listen(self._bind, wanted)
-            except OSError:
+            except OSError as error:
                 if self._first:
-                    raise
+                    taken = f"Port {wanted}, the address of an index that was kept, cannot be had: {error.strerror}"
+                    raise Refusal(403, taken) from error
         if not self._first:
             return listen(self._bind, 0)
         for _ in range(self._last - self._first + 1):
@@ -54,11 +58,21 @@ class Ports:
 
 
 def listen(bind: str, port: int) -> socket.socket:
+    listener = bound(bind, port)
+    try:
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def bound(bind: str, port: int) -> socket.socket:
+    """Return a socket that holds the address and does not listen yet: who finds nobody there waits."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((bind, port))
-        listener.listen(1024)
     except OSError:
         listener.close()
         raise

@@ -1,4 +1,4 @@
-"""What a stack leaves in its folder: stopped to the last process, and erased where it was not to last."""
+"""The end of a stack: its last process stopped, and what was not to last erased."""
 
 import shutil
 from contextlib import suppress

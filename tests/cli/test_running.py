@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from orchestrator.embedded.leftovers import down
+from orchestrator.embedded.ports import claim_port
 from orchestrator.embedded.process import Process
 from orchestrator.embedded.record import StackRecord
 from tests.stories.launching import type_out
@@ -127,7 +128,8 @@ def test_a_demo_that_is_told_to_stop_leaves_nothing_behind(home: Path, tmp_path:
 
 
 def test_a_stack_is_joined_scaled_and_stopped(home: Path) -> None:
-    # Given a stack in the background
+    # Given a stack in the background, with an emulator on a port that no other stack of this machine takes
+    claim_port(home, "emulator")
     answer = run(home, "up", "--detach", "--workers", "1", **NOTHING)
     assert answer.returncode == 0, answer.stderr
     joined = dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", answer.stdout, flags=re.MULTILINE))

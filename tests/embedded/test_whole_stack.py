@@ -17,7 +17,7 @@ from orchestrator import schema
 from orchestrator.embedded import DidNotStart, Postgres
 from orchestrator.embedded.addresses import SUITS_EMULATOR
 from orchestrator.embedded.leftovers import down
-from orchestrator.embedded.ports import free_port, listening
+from orchestrator.embedded.ports import claim_port, free_port, listening
 from orchestrator.embedded.record import StackRecord
 from orchestrator.embedded.sealing import AUDIT_KEY
 from orchestrator.embedded.stack import Stack, up_in_background
@@ -66,7 +66,8 @@ def test_its_addresses_lead_to_the_seeds_index_and_to_flower(state_dir: Path) ->
 
 
 def test_the_emulator_keeps_its_indexes_and_their_addresses_from_one_up_to_the_next(state_dir: Path) -> None:
-    # Given a lasting stack that was stopped
+    # Given a lasting stack that was stopped, whose addresses no other stack of this machine takes meanwhile
+    claim_port(state_dir, "emulator")
     with Stack(state_dir, emulator=True, load="seeds", settings=NOTHING) as stack:
         before = httpx.get(f"{stack.environment['PINECONE_CONTROLLER_HOST']}/indexes", headers=key(stack)).json()
     # When it is started again
@@ -74,6 +75,20 @@ def test_the_emulator_keeps_its_indexes_and_their_addresses_from_one_up_to_the_n
         after = httpx.get(f"{stack.environment['PINECONE_CONTROLLER_HOST']}/indexes", headers=key(stack)).json()
     # Then a job that was under way finds its index where it was
     assert after == before and after["indexes"]
+
+
+def test_an_index_whose_address_was_taken_is_told_before_anybody_counts_on_it(state_dir: Path) -> None:
+    # Given a lasting stack that was stopped, and a program that took the address of its index meanwhile
+    claim_port(state_dir, "emulator")
+    with Stack(state_dir, emulator=True, load="seeds", settings=NOTHING) as stack:
+        described = httpx.get(f"{stack.environment['PINECONE_CONTROLLER_HOST']}/indexes", headers=key(stack)).json()
+    port = int(described["indexes"][0]["host"].rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", port)):
+        # When it is started again, then it does not, and the reason is told
+        with pytest.raises(DidNotStart, match=f"Port {port}, the address of an index"):
+            Stack(state_dir, emulator=True, settings=NOTHING).start()
+    # And nothing of it runs
+    assert not StackRecord.read(state_dir)
 
 
 def test_it_waits_a_second_longer_than_its_own_emulators_reads_lag_unless_told_otherwise(state_dir: Path) -> None:
