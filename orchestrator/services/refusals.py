@@ -72,12 +72,13 @@ def cancel(connection: sa.Connection, job: Job) -> None:
     if JobState.CANCELLING not in JOB_EDGES[job.state]:
         raise _not_now(job, "not-cancellable", f"a job that {being(job.state)} cannot be cancelled")
     if job.cut_over_percent and not cleaned_any(connection, job):
+        first = "" if job.cut_over_percent == 100 else f"`vecfleet cutover {job.id} --percent 100`, and then "
         raise Refused(
             f"readers are cut over at {job.cut_over_percent} %: without the job they would find the old namespaces, "
             "which lack what was written to the new ones since",
             code="readers-on-target",
-            next_step=f"`vecfleet finish {job.id}` keeps the readers where they are, once the job is verified; "
-            f"`vecfleet reverse {job.id}` takes them back, then cancel it",
+            next_step=f"`vecfleet reverse {job.id}` takes them back, then cancel it; or {first}"
+            f"`vecfleet finish {job.id}` keeps them on the new side, once the job is verified",
         )
 
 

@@ -77,6 +77,23 @@ def test_a_job_is_not_cancelled_while_its_readers_are_on_the_new_side(
     assert application.found() == (NEW, ["since"])
 
 
+def test_while_readers_are_on_both_sides_no_way_is_named_that_is_refused(table: JobTable) -> None:
+    # Given a job of whose readers a quarter was moved
+    acts.cut_over(table.database, table.job_id, "ana", 25)
+
+    # When a person gives it up, or ends it as it is
+    with pytest.raises(Refused) as cancelled:
+        acts.cancel(table.database, table.job_id, "ana")
+    with pytest.raises(Refused) as finished:
+        acts.finish(table.database, table.job_id, "ana")
+
+    # Then both say that all of them have to be on one side first
+    assert (cancelled.value.code, finished.value.code) == ("readers-on-target", "readers-split")
+    for refused in (cancelled.value, finished.value):
+        step = str(refused.next_step)
+        assert f"vecfleet cutover {table.job_id} --percent 100" in step and f"vecfleet reverse {table.job_id}" in step
+
+
 def test_once_its_readers_are_back_a_job_may_be_cancelled(table: JobTable, application: Application) -> None:
     acts.verify(table.database, table.job_id, "ana")
     acts.reverse(table.database, table.job_id, "ana")
