@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from job_table import JobTable, accounted_for, digest_of
+from stages import somebody_waits
 from statements import listening
 
 from orchestrator.core.model import CopyOutcome, Lease, ParkedRecord, TargetTally
@@ -148,10 +149,8 @@ def test_what_another_wrote_to_the_move_meanwhile_is_counted(table: JobTable, co
             connection.execute(sa.update(t.move).values(gone=t.move.c.gone + 1))
             # When a copier wants to record the move's only batch
             ended = pool.submit(finish, table, copying, outcome)
-            with table.by_hand() as other:
-                waits = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-                while not other.execute(waits).scalar_one():
-                    assert not ended.done()
+            somebody_waits(table, unless=ended)
+            assert not ended.done()
         ended.result(PATIENCE_S)
     # Then both counts are there
     assert (table.move.gone, table.move.written, table.move.state) == (1, 2, MoveState.COPIED)
