@@ -12,7 +12,6 @@ record      the processes of one state folder, for the next supervisor
 addresses   the addresses that a shell holds: servers here, elsewhere, or gone
 sealing     the key of the audit trail of our own job table
 scaling     the number of workers of a running stack
-leftovers   what ran from a folder is stopped, and erased where it was not to last
 stack       all of it together: start, watch, stop
 foreground  `vecfleet up`
 """

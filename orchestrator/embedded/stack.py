@@ -6,33 +6,32 @@ Whatever is killed, `down` finds the rest: each process is on record once it exi
 
 import os
 import secrets
-import threading
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self
 
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator import schema
 from orchestrator.embedded import programs, scaling
 from orchestrator.embedded.addresses import EMULATOR_KEY, is_here
-from orchestrator.embedded.leftovers import SUPERVISOR_STOP_S, clear_leftovers, forget, remove_if_empty
 from orchestrator.embedded.ports import claim_port, forget_port, free_port
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.process import DidNotStart, Process
 from orchestrator.embedded.record import Restart, StackRecord, only_supervisor
 from orchestrator.embedded.redis import Redis
-from orchestrator.embedded.sealing import audit_key
+from orchestrator.embedded.sealing import AUDIT_KEY, audit_key
 from orchestrator.embedded.server import Server
 from orchestrator.ledger import leasing
 from orchestrator.ledger.database import Database
+from orchestrator.services import lost_commits
 from vecfleet.errors import Refused, Unreachable
 from vecfleet.settings import Settings
 
@@ -41,6 +40,12 @@ MAX_RESTARTS = 5
 
 WATCH_S = 0.5
 """Seconds until a death is noticed: no later than the dispatcher would notice its effect."""
+
+STOP_S = 30.0
+"""As long as the slowest server may take: Postgres and its checkpoint on a slow disk."""
+
+SUPERVISOR_STOP_S = 90.0
+"""A supervisor stops its workers, then its servers: longer than both may take."""
 
 UP_S = 900.0
 """A supervisor gives up by itself on a part that does not start: longer than all of them, one by one, may take."""
@@ -53,9 +58,6 @@ ROUTES_STALE_S, ROUTES_CACHE_S = 1.0, 0.5
 
 PORT_TRIES = 5
 """For the emulator: every stack of this machine tries the same usual port."""
-
-
-_Told = TypeVar("_Told")
 
 
 class Part(Protocol):
@@ -103,7 +105,6 @@ class Stack:
         self._held = ExitStack()
         self._deaths: Counter[str] = Counter()
         self._record = StackRecord(Process.current("supervisor"), self.durable)
-        self._recording = threading.Lock()
 
     def start(self) -> Self:
         """Start everything. When it returns, everything runs; when it raises, nothing runs."""
@@ -138,8 +139,8 @@ class Stack:
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda part: part.stop(), parts))
         with self._held:
-            forget(self.state_dir, durable=self.durable)
-            remove_if_empty(self.state_dir)
+            _forget(self.state_dir, durable=self.durable)
+            _remove_if_empty(self.state_dir)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -148,45 +149,24 @@ class Stack:
         self.stop()
 
     def _start_servers(self) -> None:
-        """Start those that the settings do not name, all at once: none needs another, and each takes a second."""
-        for addresses in self._at_once(self._job_table, self._queue, self._index):
-            self.environment |= addresses
-
-    def _job_table(self) -> dict[str, str]:
-        """Return the addresses of the job table, as this code needs it, and of the database for vectors."""
-        own, vectors, key = self.settings.database_url, self.settings.pgvector_url, self.settings.audit_key
-        addresses = {Postgres.variable: own.get_secret_value() if own else self._serve(Postgres)}
-        ours = self.postgres
-        if vectors:
-            addresses["PGVECTOR_URL"] = vectors.get_secret_value()
-        elif ours:
-            addresses["PGVECTOR_URL"] = ours.vectors_url()
-        if self.dispatcher or self.workers or self.web:
-            self._upgrade()
-            if own is None:
-                addresses["AUDIT_KEY"] = audit_key(self.state_dir, addresses[Postgres.variable])
-            elif key:
-                addresses["AUDIT_KEY"] = key.get_secret_value()
-        return addresses
-
-    def _queue(self) -> dict[str, str]:
-        own = self.settings.redis_url
-        return {Redis.variable: own.get_secret_value() if own else self._serve(Redis)}
-
-    def _index(self) -> dict[str, str]:
-        """Return how the service of the indexes is reached; nothing where there is none."""
-        own, controller = self.settings.pinecone_api_key, self.settings.pinecone_controller_host
-        if own:
-            key = {"PINECONE_API_KEY": own.get_secret_value()}
-            return key | ({"PINECONE_CONTROLLER_HOST": controller} if controller else {})
-        if not self.emulator:
-            return {}
-        emulator = self._begin_emulator()
-        return {
-            "PINECONE_API_KEY": EMULATOR_KEY,
-            "PINECONE_CONTROLLER_HOST": f"http://127.0.0.1:{emulator.port}",
-            **self._waits(),
-        }
+        for server, own in ((Postgres, self.settings.database_url), (Redis, self.settings.redis_url)):
+            self.environment[server.variable] = own.get_secret_value() if own else self._serve(server)
+        if self.settings.pgvector_url:
+            self.environment["PGVECTOR_URL"] = self.settings.pgvector_url.get_secret_value()
+        else:
+            ours = self.postgres
+            self.environment |= {"PGVECTOR_URL": ours.vectors_url()} if ours else {}
+        if self.settings.pinecone_api_key:
+            self.environment["PINECONE_API_KEY"] = self.settings.pinecone_api_key.get_secret_value()
+            if self.settings.pinecone_controller_host:
+                self.environment["PINECONE_CONTROLLER_HOST"] = self.settings.pinecone_controller_host
+        elif self.emulator:
+            emulator = self._begin_emulator()
+            self.environment |= {
+                "PINECONE_API_KEY": EMULATOR_KEY,
+                "PINECONE_CONTROLLER_HOST": f"http://127.0.0.1:{emulator.port}",
+                **self._waits(),
+            }
 
     def _waits(self) -> dict[str, str]:
         """Return the waits that suit the stack's own emulator. The user's win; the defaults are Pinecone's."""
@@ -223,6 +203,12 @@ class Stack:
         return server.client_url
 
     def _start_fleet(self) -> None:
+        if self.dispatcher or self.workers or self.web:
+            self._upgrade()
+            if self.settings.database_url is None:
+                self.environment["AUDIT_KEY"] = audit_key(self.state_dir, self.environment["DATABASE_URL"])
+            elif self.settings.audit_key:
+                self.environment["AUDIT_KEY"] = self.settings.audit_key.get_secret_value()
         if self.flower:
             password = self.settings.flower_password
             flower_port = self._port("flower", "flower_port", self.settings.flower_port)
@@ -239,26 +225,13 @@ class Stack:
                 "OPERATOR_TOKEN": token.get_secret_value() if token else secrets.token_urlsafe(16),
             }
         if self.dispatcher:
-            self._fleet.append(programs.dispatcher(self.state_dir, self._with_links()))
-        self._fleet += [self._worker(number) for number in range(1, self.workers + 1)]
+            self._begin(programs.dispatcher(self.state_dir, self._with_links()), self._fleet)
+        for number in range(1, self.workers + 1):
+            self._begin(self._worker(number), self._fleet)
         if self.web:
-            self._fleet.append(programs.web(self.state_dir, self.environment, web_port))
+            self._begin(programs.web(self.state_dir, self.environment, web_port), self._fleet)
         if self.flower:
-            self._fleet.append(programs.flower(self.state_dir, self._with_links(), flower_port))
-        self._at_once(*(partial(part.start, self._launched) for part in self._fleet))
-
-    def _at_once(self, *starts: Callable[[], _Told]) -> list[_Told]:
-        """Carry out these starts, each in a thread. When one fails, or we are interrupted, the others end too."""
-        with ThreadPoolExecutor(len(starts) or 1) as pool:
-            started = [pool.submit(start) for start in starts]
-            try:
-                for each in as_completed(started):
-                    each.result()
-            except BaseException:
-                for part in (*self._fleet, *self._servers):
-                    part.stop()
-                raise
-            return [each.result() for each in started]
+            self._begin(programs.flower(self.state_dir, self._with_links(), flower_port), self._fleet)
 
     def _with_links(self) -> dict[str, str]:
         """Return the environment of a process that leads people to the page: where they find it, as behind a proxy."""
@@ -342,12 +315,37 @@ class Stack:
             database.dispose()
 
     def _launched(self, process: Process) -> None:
-        with self._recording:
-            self._write(self._record.with_process(process))
+        self._write(self._record.with_process(process))
 
     def _write(self, record: StackRecord) -> None:
         self._record = record
         record.write(self.state_dir)
+
+
+def down(state_dir: Path, *, erase: bool = False) -> bool:
+    """Stop what runs from `state_dir`, its supervisor first. Say whether anything was there to stop.
+
+    With `erase` the data are deleted too, running or not. Works after the supervisor was killed, and when run twice.
+    """
+    record = StackRecord.read(state_dir)
+    if record is not None:
+        record.supervisor.stop(SUPERVISOR_STOP_S)
+    if state_dir.exists():
+        with only_supervisor(state_dir):
+            clear_leftovers(state_dir)
+            if erase:
+                _forget(state_dir, durable=False)
+            _remove_if_empty(state_dir)
+    return record is not None
+
+
+def clear_leftovers(state_dir: Path) -> None:
+    """Stop the processes on record, last started first; erase data that were not to last. The caller holds the lock."""
+    record = StackRecord.read(state_dir)
+    if record is not None:
+        for process in reversed(record.processes):
+            process.stop(STOP_S)
+        _forget(state_dir, durable=record.durable)
 
 
 def up_in_background(command: Sequence[str], state_dir: Path) -> StackRecord:
@@ -368,6 +366,25 @@ def up_in_background(command: Sequence[str], state_dir: Path) -> StackRecord:
 def _ready_record(state_dir: Path, supervisor: int) -> StackRecord | None:
     record = StackRecord.read(state_dir)
     return record if record and record.ready and record.supervisor.pid == supervisor else None
+
+
+def _forget(state_dir: Path, *, durable: bool) -> None:
+    """Remove the record of a stack that runs no more; unless its data are to last, remove our files too."""
+    StackRecord.remove(state_dir)
+    scaling.forget(state_dir)
+    if durable:
+        return
+    for server in (Postgres, Redis):
+        server(state_dir).erase()
+    for file in (AUDIT_KEY, lost_commits.FILE):
+        (state_dir / file).unlink(missing_ok=True)
+    for folder in ("logs", "ports", "emulator", "web"):
+        shutil.rmtree(state_dir / folder, ignore_errors=True)
+
+
+def _remove_if_empty(state_dir: Path) -> None:
+    with suppress(OSError):  # data that are to last, or something that is not ours
+        state_dir.rmdir()
 
 
 def _holds_lasting_data(state_dir: Path) -> Refused:

@@ -14,10 +14,10 @@ import httpx
 import psutil
 import pytest
 
-from orchestrator.embedded.leftovers import down
 from orchestrator.embedded.ports import claim_port
 from orchestrator.embedded.process import Process
 from orchestrator.embedded.record import StackRecord
+from orchestrator.embedded.stack import down
 from tests.stories.launching import type_out
 
 pytestmark = pytest.mark.story

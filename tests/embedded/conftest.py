@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.embedded.leftovers import down
 from orchestrator.embedded.process import Process
 from orchestrator.embedded.record import StackRecord
+from orchestrator.embedded.stack import down
 
 UP = """
 import sys

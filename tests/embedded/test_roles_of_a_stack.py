@@ -8,10 +8,9 @@ import pytest
 
 from orchestrator import schema
 from orchestrator.embedded import Postgres
-from orchestrator.embedded.leftovers import down
 from orchestrator.embedded.postgres import DATABASE, FLEET, OWNER, VECTORS
 from orchestrator.embedded.record import StackRecord
-from orchestrator.embedded.stack import Stack
+from orchestrator.embedded.stack import Stack, down
 from vecfleet.settings import Settings
 
 NOTHING = Settings(database_url=None, redis_url=None, pinecone_api_key=None, flower_password=None)

@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from orchestrator.embedded import Postgres
-from orchestrator.embedded.leftovers import down
-from orchestrator.embedded.stack import Stack
+from orchestrator.embedded.stack import Stack, down
 from tests.stories.launching import type_out
 from tests.stories.world import SEEDS
 from vecfleet.settings import Settings
