@@ -24,9 +24,6 @@ def timestamp(at: float | None = None) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-BACKLOG = 1_024  # connections that wait to be accepted: a fleet opens hundreds at once
-
-
 class Ports:
     """Hands out listening sockets, round the range, so that a deleted index's port is not reused at once."""
 
@@ -41,8 +38,11 @@ class Ports:
                 return listen(self._bind, wanted)
             except OSError as error:
                 if self._first:
-                    taken = f"Port {wanted}, the address of an index that was kept, cannot be had: {error.strerror}"
-                    raise Refusal(403, taken) from error
+                    raise Refusal(
+                        403,
+                        f"Port {wanted}, the address of an index that was kept, cannot be had: {error.strerror}. End "
+                        "the program that listens there (`ss -ltnp` names it), then start again",
+                    ) from error
         if not self._first:
             return listen(self._bind, 0)
         for _ in range(self._last - self._first + 1):
@@ -58,21 +58,11 @@ class Ports:
 
 
 def listen(bind: str, port: int) -> socket.socket:
-    listener = bound(bind, port)
-    try:
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def bound(bind: str, port: int) -> socket.socket:
-    """Return a socket that holds the address and does not listen yet: who finds nobody there waits."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((bind, port))
+        listener.listen(1024)
     except OSError:
         listener.close()
         raise

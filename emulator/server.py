@@ -27,7 +27,7 @@ from emulator.imports import Imports
 from emulator.index import Index
 from emulator.keeper import Disk, Keeper, Nowhere
 from emulator.limits import URL_BYTES, Limits
-from emulator.project import BACKLOG, Ports, Project, bound
+from emulator.project import Ports, Project, listen
 from emulator.rest_admin import Admin
 from emulator.rest_control import ControlPlane
 from emulator.rest_data import DataPlane
@@ -91,8 +91,7 @@ class Emulator:
 
     async def start(self) -> None:
         options = self.options
-        # It listens once everything is there: an index whose port is taken ends us before anybody counts on us.
-        listener = bound(options.bind, options.port)
+        listener = listen(options.bind, options.port)
         self._rpc = RpcServer(self._gate, options.request_bytes, self._check_key, self._versions)
         self._backend = await self._rpc.start()
         self._control_port = listener.getsockname()[1]
@@ -149,7 +148,7 @@ class Emulator:
         task.add_done_callback(self._tasks.discard)
 
     async def _listen(self, key: str, listener: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
-        self._servers[key] = await asyncio.get_running_loop().create_server(protocol, sock=listener, backlog=BACKLOG)
+        self._servers[key] = await asyncio.get_running_loop().create_server(protocol, sock=listener)
 
     def _unserve(self, index: Index) -> None:
         server = self._servers.pop(index.id, None)

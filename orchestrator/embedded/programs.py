@@ -3,6 +3,8 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +19,8 @@ START_S = 180.0
 """Python and its imports take 1 to 2 s; a slow machine on which much else starts may need this."""
 STOP_S = 15.0
 """A worker finishes its current batch. One that takes longer is killed: the lease expires, the batch runs again."""
+ANSWER_S = 2.0
+"""For one look at a health page; whoever is not done by then is asked again."""
 
 PYTHON = (sys.executable, "-P", "-m")
 """-P: a folder named `workers` or `migrations` in the user's current folder must not be taken for ours."""
@@ -55,6 +59,8 @@ def _of_the_fleet(*secrets: str) -> tuple[str, ...]:
 class Program:
     """One process of ours. It is ready when it listens on its port; without a port, once it runs.
 
+    With `health`, a path, it is ready once that is answered: for a process that listens before it is whole.
+
     Of `env`, and of our own environment behind it, it gets the variables that it `uses` (`PG*`: all that begin so).
     """
 
@@ -67,6 +73,7 @@ class Program:
         env: Mapping[str, str],
         uses: Sequence[str],
         port: int | None = None,
+        health: str | None = None,
     ) -> None:
         self.name = name
         self.port = port
@@ -74,6 +81,7 @@ class Program:
         self.command = command
         self._log = state_dir / "logs" / f"{name}.log"
         self._env = env
+        self._health = health
         self._uses = frozenset(uses)
         self._uses_all_of = tuple(name.removesuffix("*") for name in uses if name.endswith("*"))
 
@@ -118,9 +126,22 @@ class Program:
             sockets = psutil.Process(self.process.pid).net_connections("tcp")
         except psutil.Error:
             return False
-        return any(
+        listens = any(
             connection.status == psutil.CONN_LISTEN and connection.laddr.port == self.port for connection in sockets
         )
+        return listens and (self._health is None or _answers(self.port, self._health))
+
+
+def _answers(port: int, path: str) -> bool:
+    """Say whether the server there answers well. A process that ends meanwhile cuts the line, and does not."""
+    line = HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
+    try:
+        line.request("GET", path)
+        return line.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        line.close()
 
 
 def emulator(state_dir: Path, load: str | None, reads_lag_s: float, *, keep: bool) -> Program:
@@ -132,7 +153,8 @@ def emulator(state_dir: Path, load: str | None, reads_lag_s: float, *, keep: boo
         *(("--data", str(state_dir / "emulator")) if keep else ()),
     ]
     env = {name: os.environ.get(name, value) for name, value in KEEPS_FREED_MEMORY.items()}
-    return Program("emulator", command, state_dir=state_dir, env=env, uses=_PYTHON, port=port)
+    health = "/_emulator/health"  # it takes its port first, and loads its indexes then: one of them may fail
+    return Program("emulator", command, state_dir=state_dir, env=env, uses=_PYTHON, port=port, health=health)
 
 
 def dispatcher(state_dir: Path, env: Mapping[str, str]) -> Program:

@@ -86,8 +86,11 @@ def test_an_index_whose_address_was_taken_is_told_before_anybody_counts_on_it(st
         # When it is started again, then it does not, and the reason is told
         with pytest.raises(DidNotStart, match=f"Port {port}, the address of an index"):
             Stack(state_dir, emulator=True, settings=NOTHING).start()
-    # And nothing of it runs
-    assert not StackRecord.read(state_dir)
+        # And nothing of it runs, and its indexes are kept
+        assert StackRecord.read(state_dir) is None
+    with Stack(state_dir, emulator=True, settings=NOTHING) as stack:
+        again = httpx.get(f"{stack.environment['PINECONE_CONTROLLER_HOST']}/indexes", headers=key(stack)).json()
+    assert again == described
 
 
 def test_it_waits_a_second_longer_than_its_own_emulators_reads_lag_unless_told_otherwise(state_dir: Path) -> None:

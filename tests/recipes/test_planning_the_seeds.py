@@ -113,7 +113,7 @@ def test_the_plan_in_the_documentation_is_the_plan_that_is_made(store: PineconeS
     made = plan_creators(store, CreatorsOptions(index=INDEX, grouping=Grouping(creator="sainath.no.1")), now=NOW)
 
     # Then they are the same, but for the day, what the sample said of sizes, and what was typed
-    assert printed.command[:3] == ("plan", "creators", INDEX)
+    assert printed.command == ("plan", "creators", INDEX, "--creator", "sainath.no.1", "--default", "twin")
     assert printed.model_copy(update={"made_at": NOW, "estimate": made.estimate, "command": ()}).sealed() == made
 
 
