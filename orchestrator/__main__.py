@@ -1,5 +1,6 @@
 """`python -m orchestrator` is `vecfleet`."""
 
+import faulthandler
 import gc
 import os
 import sys
@@ -13,6 +14,7 @@ def run() -> int:
 
     A short command spent a quarter of its time on the search for garbage, mostly at its end, when memory goes anyway.
     """
+    faulthandler.enable()  # where a library in C crashes, the log says in which call; it shows code, and no data
     gc.set_threshold(_OBJECTS_PER_SEARCH)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else it reads what every installed package offers
     from orchestrator.cli.app import main

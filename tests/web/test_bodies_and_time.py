@@ -71,6 +71,7 @@ def process(
     try:
         started.wait_until(lambda: listening(port), PATIENCE_S)
         yield Served(f"http://127.0.0.1:{port}", port, TokenFile(tmp_path / FILE), started.pid)
+        assert started.alive(), f"{started.ending()}\n{started.log_tail()}"
     finally:
         started.stop(patience_s=10)
 

@@ -6,23 +6,22 @@ import or handed across.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 import httpx
 import msgspec
 from pinecone import AsyncIndex, Index, Pinecone, PineconeValueError, RetryConfig
-from pinecone._internal.adapters.documents_adapter import _SearchDocumentsEnvelope
-from pinecone.client.inference import Inference
-from pinecone.models.documents.responses import UpsertDocumentsResponse
-from pinecone.models.namespaces.models import ListNamespacesResponse, NamespaceDescription
-from pinecone.models.vectors.responses import (
-    DescribeIndexStatsResponse,
-    FetchResponse,
-    ListResponse,
-    QueryResponse,
-    UpsertResponse,
+from pinecone._internal.adapters import (
+    backups_adapter,
+    documents_adapter,
+    imports_adapter,
+    indexes_adapter,
+    restore_jobs_adapter,
+    vectors_adapter,
 )
-from pinecone.models.vectors.search import SearchRecordsResponse
+from pinecone.client.inference import Inference
 
 from vecfleet.bounded_transport import BoundedTransport
 from vecfleet.errors import BadInput
@@ -36,22 +35,31 @@ NO_RETRIES = RetryConfig(max_retries=0)
 # The SDK keeps half of its pool open between requests: twice the threads keep one connection each.
 CONNECTIONS_PER_THREAD = 2
 
-# msgspec (0.22), with which the SDK reads its answers, learns a class when it first meets it, and crashes the process
-# if two threads do so at once. So one thread, the importing one, lets it meet each class that a data plane answers.
-ANSWERS = (
-    DescribeIndexStatsResponse,
-    FetchResponse,
-    ListNamespacesResponse,
-    ListResponse,
-    NamespaceDescription,
-    QueryResponse,
-    _SearchDocumentsEnvelope,
-    SearchRecordsResponse,
-    UpsertDocumentsResponse,
-    UpsertResponse,
+# The SDK reads each of its answers into a class that one of these modules names.
+ADAPTERS = (
+    backups_adapter,
+    documents_adapter,
+    imports_adapter,
+    indexes_adapter,
+    restore_jobs_adapter,
+    vectors_adapter,
 )
-for _answer in ANSWERS:
-    msgspec.json.Decoder(_answer)
+
+
+def meet(adapter: ModuleType) -> None:
+    """Let msgspec meet each class of an answer while one thread, the importing one, runs.
+
+    msgspec (0.22), with which the SDK reads its answers, learns a class when it first meets it, and crashes the process
+    if two threads do so at once.
+    """
+    for answer in vars(adapter).values():
+        if isinstance(answer, type) and issubclass(answer, msgspec.Struct):
+            with suppress(TypeError):  # it can read no such class: what it cannot read is no answer, but a request
+                msgspec.json.Decoder(answer)
+
+
+for _adapter in ADAPTERS:
+    meet(_adapter)
 
 
 class PerProcess(Generic[T]):

@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import msgspec
 import numpy as np
-from pinecone._internal.adapters.inference_adapter import InferenceAdapter
+from pinecone._internal.adapters import inference_adapter
 from pinecone.client.inference import Inference
 from pinecone.models.inference import EmbeddingsList, ModelInfo
 
@@ -13,7 +12,7 @@ from vecfleet.embedders.models import Answer, checked
 from vecfleet.errors import BadInput, BadRequest, Missing, ModelChanged, UnusableAnswer
 from vecfleet.model_cards import ModelCard, Purpose
 from vecfleet.settings import Settings
-from vecfleet.stores.pinecone.clients import PerProcess, bound_calls, control_plane
+from vecfleet.stores.pinecone.clients import PerProcess, bound_calls, control_plane, meet
 from vecfleet.stores.pinecone.errors import translated
 
 # Dollars for a million tokens, as documented in 2026; the service does not tell them.
@@ -22,11 +21,7 @@ _PRICES = {"llama-text-embed-v2": 0.16, "multilingual-e5-large": 0.08}
 _TOKENS_PER_MINUTE = 250_000
 _TEXTS, _TEXT_TOKENS = 96, 2_048
 
-# As in `clients`: the thread that imports this lets msgspec meet each class of an answer.
-InferenceAdapter.to_embeddings_list(
-    b'{"model":"m","vector_type":"dense","data":[{"values":[1],"vector_type":"dense"}],"usage":{"total_tokens":1}}'
-)
-msgspec.json.Decoder(ModelInfo)
+meet(inference_adapter)
 
 
 class PineconeModel:
