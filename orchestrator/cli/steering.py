@@ -128,7 +128,10 @@ def cut_over(
         ),
     ],
 ) -> None:
-    """Move the readers of some per cent of the twins, and their aliases, to the new namespaces. `reverse` undoes it."""
+    """Move the readers of some per cent of the twins, and their aliases, to the new namespaces. `reverse` undoes it.
+
+    From 25 per cent on they are watched for the plan's --dwell-seconds before others follow.
+    """
     with fleet() as parts:
         reading = look(parts, job, namespaces=0).reading
         left_behind = reading.totals.left_behind

@@ -255,13 +255,19 @@ def complaints(evidence: Evidence) -> list[Objection]:
     return objections
 
 
+def watched_until(step: Step, policies: Policies, now: datetime) -> datetime | None:
+    """Return until when the readers of a step are watched before others may follow; None if they are not now."""
+    until = step.since + timedelta(seconds=policies.dwell_seconds)
+    return until if DWELLS_FROM_PERCENT <= step.percent < 100 and now < until else None
+
+
 def against_step(step: Step | None, to_percent: int, policies: Policies, now: datetime) -> list[Objection]:
     """Return why readers may not be moved to `to_percent` yet. A first step or a smaller share is always free."""
     if step is None or step.percent == 0 or to_percent <= step.percent:
         return []
     objections = complaints(step.evidence)
-    until = step.since + timedelta(seconds=policies.dwell_seconds)
-    if step.percent >= DWELLS_FROM_PERCENT and now < until:
+    until = watched_until(step, policies, now)
+    if until is not None:
         said = f"{step.percent} % is watched until {until:%Y-%m-%d %H:%M:%S} UTC"
         objections.append(Objection("watch-time", said))
     if policies.shadow_share > 0 and step.evidence.queries < ENOUGH:

@@ -48,6 +48,8 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
             return (f"vecfleet park undo {job.id} --all", f"vecfleet {back} {job.id}")
         case _S.VERIFIED if (renewal := _renewal(reading)) is not None:
             return (renewal, f"vecfleet {'reverse' if job.cut_over_percent else 'rollback'} {job.id}")
+        case _S.VERIFIED if reading.watched_until:
+            return (f"vecfleet report {job.id}", f"vecfleet reverse {job.id}")
         case _S.VERIFIED if job.cut_over_percent:
             return (f"vecfleet cutover {job.id} --percent 100", f"vecfleet reverse {job.id}")
         case _S.VERIFIED if moves_readers(reading) == "operator":

@@ -194,6 +194,7 @@ class Reading:
     took, the oldest at `unanswered_since`. `proof`: proof of the targets to which readers may be moved next, if that
     is the next step. `conflicting`: the `undecided` records that only another plan can move.
     `spent`: usage so far of a job that its budget paused. `landing`: until when an unanswered upsert may take effect.
+    `watched_until`: until when the moved readers are watched before the others may follow.
     `empty_targets`: targets that hold nothing because the records meant for them were left behind. `reasons`: groups of
     parked records and batches, by reason; `more_reasons`: number of groups that are not shown. `confirmations`: the
     commands by which a person confirms what went missing and stopped the job.
@@ -223,3 +224,4 @@ class Reading:
     clients: Sequence[ClientGroup] = ()
     more_reasons: int = 0
     confirmations: Sequence[str] = ()
+    watched_until: datetime | None = None

@@ -103,6 +103,11 @@ def _lingering(undoing: Undoing, freshness_wait_s: float | None) -> str:
 def _before_cut_over(reading: Reading) -> str:
     if is_copy(reading):
         return "a person decides whether both sides stay, or readers move to the new namespaces"
+    if reading.watched_until:
+        return (
+            f"the {reading.job.cut_over_percent} % of the readers that moved are watched until "
+            f"{reading.watched_until:%Y-%m-%d %H:%M:%S %Z}; then a person decides when the others follow"
+        )
     return f"a person decides when readers move to the new namespaces ({reading.job.cut_over_percent} % so far)"
 
 

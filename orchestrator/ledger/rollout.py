@@ -1,8 +1,12 @@
 """The steps of each job's roll-out: the share of moved readers, its start, and the evidence of shadow reads since."""
 
+from datetime import datetime
+
 import msgspec
 import sqlalchemy as sa
 
+from migrations.plan import Policies
+from orchestrator.core import guards
 from orchestrator.core.guards import Step, TakenBack
 from orchestrator.core.model import Job
 from orchestrator.ledger import tables as t
@@ -31,6 +35,12 @@ def current(connection: sa.Connection, job_id: int) -> Step | None:
         sa.select(_S.percent, _S.since, _S.evidence).where(_S.job_id == job_id).order_by(_S.id.desc()).limit(1)
     ).one_or_none()
     return None if row is None else Step(row.percent, row.since, evidence_of(row.evidence or {}))
+
+
+def watched_until(connection: sa.Connection, job_id: int, policies: Policies, now: datetime) -> datetime | None:
+    """Return until when the job's moved readers are watched before the others may follow; None if they are not now."""
+    step = current(connection, job_id)
+    return None if step is None else guards.watched_until(step, policies, now)
 
 
 def add_evidence(connection: sa.Connection, job_id: int, evidence: Evidence) -> None:

@@ -63,8 +63,10 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
     unanswered = flight.get(BatchState.DISPATCHED)
     leased = flight.get(BatchState.LEASED)
     led = leadership.seconds_left(connection)
+    now = connection.execute(sa.select(NOW)).scalar_one()
+    split = job.state is JobState.VERIFIED and 0 < job.cut_over_percent < 100
     return Reading(
-        now=connection.execute(sa.select(NOW)).scalar_one(),
+        now=now,
         job=job,
         totals=totals,
         targets=_targets(connection, job_id),
@@ -79,6 +81,7 @@ def reading(connection: sa.Connection, job_id: int, *, namespaces: int) -> Readi
         page=page(connection, job_id, namespaces),
         since=differences.since(connection, job_id, 0),
         proof=_proof(connection, job) if job.state is JobState.VERIFIED else None,
+        watched_until=rollout.watched_until(connection, job_id, job.policies, now) if split else None,
         undoing=rollback.undoing(connection, job_id) if JobState.ROLLING_BACK in (job.state, job.resume_to) else None,
         conflicting=parked.conflicting(connection, job_id) if job.state in _LEADS_TO_ANOTHER_PLAN else 0,
         landing=connection.execute(sa.select(sa.func.max(_T.lands_by)).where(_T.job_id == job_id)).scalar_one(),

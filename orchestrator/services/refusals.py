@@ -72,7 +72,7 @@ def cancel(connection: sa.Connection, job: Job) -> None:
     if JobState.CANCELLING not in JOB_EDGES[job.state]:
         raise _not_now(job, "not-cancellable", f"a job that {being(job.state)} cannot be cancelled")
     if job.cut_over_percent and not cleaned_any(connection, job):
-        first = "" if job.cut_over_percent == 100 else f"`vecfleet cutover {job.id} --percent 100`, and then "
+        first = "" if job.cut_over_percent == 100 else f"{_moving_all(connection, job)}, and then "
         raise Refused(
             f"readers are cut over at {job.cut_over_percent} %: without the job they would find the old namespaces, "
             "which lack what was written to the new ones since",
@@ -99,7 +99,7 @@ def finish(connection: sa.Connection, job: Job) -> None:
         raise Refused(
             f"readers are cut over at {job.cut_over_percent} %: all or none of them must be on the new side",
             code="readers-split",
-            next_step=f"`vecfleet cutover {job.id} --percent 100`, or `vecfleet reverse {job.id}`",
+            next_step=f"`vecfleet reverse {job.id}`, or {_moving_all(connection, job)}",
         )
     _require_landed(connection, job)
     readers.require_old_side_read(job)
@@ -231,6 +231,7 @@ def clean_up(connection: sa.Connection, job: Job) -> None:
     left = set(checks.targets_of_moves(connection, job.id, NOT_CLEANED))
     every = moves.of_job(connection, job.id)
     sources, index = [move.source for move in every], full_name(job.plan.source.store, job.source.name)
+    at = now(connection)
     facts = CleanUpFacts(
         job=job,
         policies=proving(job),
@@ -241,8 +242,8 @@ def clean_up(connection: sa.Connection, job: Job) -> None:
         claimed_elsewhere=jobs.claimed_elsewhere(connection, job),
         readers_moved=routes.any_moved(connection, job.id),
         routed=route_table.leading_to(connection, job.source.host, index, sources, but=job),
+        watched_until=rollout.watched_until(connection, job.id, job.plan.policies, at),
     )
-    at = now(connection)
     objections = against_clean_up(facts, at)
     if not objections and JobState.CLEANING not in JOB_EDGES[job.state]:
         objections = [Objection("not-cleanable", f"the job {being(job.state)}")]
@@ -311,6 +312,13 @@ def cleaned_any(connection: sa.Connection, job: Job) -> bool:
     states = moves.counts_by_state(connection, job.id)
     begun = bool(states.get(MoveState.CLEANING) or states.get(MoveState.CLEANED))
     return begun or job.resume_to is JobState.CLEANING or cleanup.any_intended(connection, job.id)
+
+
+def _moving_all(connection: sa.Connection, job: Job) -> str:
+    """Return the command that moves the other readers too, and from when on it is open."""
+    until = rollout.watched_until(connection, job.id, job.plan.policies, now(connection))
+    later = "" if until is None else f" from {until:%Y-%m-%d %H:%M:%S} UTC on"
+    return f"`vecfleet cutover {job.id} --percent 100`{later}"
 
 
 def now(connection: sa.Connection) -> datetime:

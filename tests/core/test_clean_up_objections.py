@@ -119,6 +119,10 @@ def test_each_objection_alone_is_enough(facts: CleanUpFacts, code: str, says: st
         (replace(READY, parked_batches=1), "vecfleet park list 1"),
         (with_job(state=JobState.RUNNING), "vecfleet status 1 --watch"),
         (with_job(state=JobState.VERIFIED, cut_over_percent=50), "vecfleet cutover 1 --percent 100"),
+        (
+            replace(with_job(state=JobState.VERIFIED, cut_over_percent=50), watched_until=NOW + HOUR),
+            "vecfleet status 1",
+        ),
         (with_job(cut_over_at=NOW), "vecfleet status 1"),
         (with_target(verdict_at=NOW - 25 * HOUR), "vecfleet verify 1 --watch"),
         (replace(READY, claimed_elsewhere={"s2": 3}), "vecfleet status 3"),

@@ -83,6 +83,10 @@ OF_STATES: list[tuple[Reading, tuple[str, ...]]] = [
     ),
     (reading(JobState.VERIFIED, cut_over_percent=5), ("vecfleet cutover 7 --percent 100", "vecfleet reverse 7")),
     (
+        reading(JobState.VERIFIED, cut_over_percent=25, watched_until=NOW + timedelta(hours=1)),
+        ("vecfleet report 7", "vecfleet reverse 7"),
+    ),
+    (
         reading(JobState.VERIFIED, policies=policies(cut_over="none")),
         ("vecfleet finish 7", "vecfleet cleanup 7", "vecfleet rollback 7"),
     ),

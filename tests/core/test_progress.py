@@ -262,6 +262,12 @@ def test_readers_that_a_person_split_are_told_although_the_plan_moves_none() -> 
     assert progress(split).waits == ("a person decides when readers move to the new namespaces (25 % so far)",)
 
 
+def test_while_moved_readers_are_watched_it_is_told_until_when() -> None:
+    watched = reading(JobState.VERIFIED, cut_over_percent=25, watched_until=NOW + timedelta(hours=1))
+    until = "the 25 % of the readers that moved are watched until 2026-11-21 13:00:00 UTC"
+    assert progress(watched).waits == (f"{until}; then a person decides when the others follow",)
+
+
 def test_nobody_is_waited_for_once_all_readers_have_moved() -> None:
     """A job whose targets were checked again after its cut-over asked for a decision at `100 % so far`."""
     moved = progress(reading(JobState.VERIFIED, cut_over_percent=100))

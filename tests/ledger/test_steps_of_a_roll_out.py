@@ -1,16 +1,19 @@
 """A roll-out takes its next step when it was watched for long enough and nothing speaks against the new side."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from job_table import JobTable
 from stages import verified
 
 from migrations.plan import Policies
 from orchestrator.core.guards import Step, against_step
+from orchestrator.core.next_steps import next_steps
 from orchestrator.core.states import JobState
-from orchestrator.ledger import rollout
+from orchestrator.ledger import rollout, status
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts, cut_over
@@ -69,6 +72,37 @@ def test_the_next_step_is_refused_until_it_was_watched_for_a_day(database: Datab
 
     acts.cut_over(table.database, table.job_id, "ana", 50)
     assert table.job.cut_over_percent == 50
+
+
+def test_while_readers_are_watched_nothing_sends_a_person_to_move_the_others_yet(database: Database) -> None:
+    # Given a job of whose readers a quarter was moved a moment ago
+    table = verified(database, "s")
+    acts.cut_over(table.database, table.job_id, "ana", 25)
+    all_of_them = f"vecfleet cutover {table.job_id} --percent 100"
+
+    # Then what comes next is open now, and each refusal that names the others' move says from when it is
+    assert all_of_them not in next_of(table)
+    for act in (acts.cancel, acts.finish, partial(acts.clean_up, by_ids=False)):
+        with pytest.raises(Refused) as refused:
+            act(table.database, table.job_id, "ana")
+        step = str(refused.value.next_step)
+        assert all_of_them not in step or f"`{all_of_them}` from 2" in step
+
+    # When they were watched for a day
+    with database.begin() as connection:
+        connection.execute(sa.update(t.step).values(since=t.step.c.since - DAY))
+
+    # Then the others' move is next, is named as open, and is
+    assert next_of(table)[0] == all_of_them
+    with pytest.raises(Refused) as refused:
+        acts.finish(table.database, table.job_id, "ana")
+    assert str(refused.value.next_step).endswith(f"`{all_of_them}`")
+    acts.cut_over(table.database, table.job_id, "ana", 100)
+
+
+def next_of(table: JobTable) -> tuple[str, ...]:
+    with table.begin() as connection:
+        return next_steps(status.reading(connection, table.job_id, namespaces=0))
 
 
 def test_evidence_of_several_processes_adds_up_and_belongs_to_its_step(database: Database) -> None:

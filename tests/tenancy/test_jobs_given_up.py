@@ -77,7 +77,7 @@ def test_a_job_is_not_cancelled_while_its_readers_are_on_the_new_side(
     assert application.found() == (NEW, ["since"])
 
 
-def test_while_readers_are_on_both_sides_no_way_is_named_that_is_refused(table: JobTable) -> None:
+def test_while_readers_are_on_both_sides_all_go_to_one_first(table: JobTable) -> None:
     # Given a job of whose readers a quarter was moved
     acts.cut_over(table.database, table.job_id, "ana", 25)
 
