@@ -227,7 +227,7 @@ class Dispatcher:
                 jobs.set_reason(connection, job_id, (job.reason or "").partition(_BEFORE)[2] or None)
             if not acts.may_begin(connection, job):
                 return []
-            wakeups, on_their_way = batches.dispatch(connection, job_id, job.state, job.batch_window)
+            wakeups, on_their_way = batches.dispatch(connection, job_id)
         if on_their_way >= job.batch_window and len(wakeups) * 2 < job.batch_window:
             self._busy.add(job_id)
         else:

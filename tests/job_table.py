@@ -184,9 +184,10 @@ class JobTable:
         assert self.job.state is JobState.RUNNING
 
     def dispatch(self, window: int | None = None) -> list[Wakeup]:
+        if window is not None:
+            self.put(batch_window=window)
         with self.begin() as connection:
-            job = jobs.get(connection, self.job_id)
-            return batches.dispatch(connection, job.id, job.state, job.batch_window if window is None else window)[0]
+            return batches.dispatch(connection, self.job_id)[0]
 
     def lease(self, wakeup: Wakeup, owner: str | None = None) -> Lease | None:
         with self.begin() as connection:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from orchestrator.core.model import Deletion, Lease, Wakeup
-from orchestrator.core.states import BATCH_IN_FLIGHT, BATCH_OPEN, KINDS_OF, BatchKind, BatchState, JobState
+from orchestrator.core.states import BATCH_IN_FLIGHT, BATCH_OPEN, KINDS_OF, BatchKind, BatchState
 from orchestrator.ledger import erasures, transitions
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import NOW, among, among_pairs
@@ -34,7 +34,7 @@ def interval(column_or_value: Any) -> Any:
     return sa.func.make_interval(0, 0, 0, 0, 0, 0, column_or_value)
 
 
-def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: int) -> tuple[list[Wakeup], int]:
+def dispatch(connection: sa.Connection, job_id: int) -> tuple[list[Wakeup], int]:
     """Mark due batches as dispatched, as many as the job's window has room for, the lowest ordinal first.
 
     Return their wake-ups and the number of batches in flight now.
@@ -42,18 +42,19 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
     This order is fair: the fiftieth batch of a big namespace waits for the forty-ninth batch of every other one. A
     recheck has its namespace's ordinal, but its wake-up shows the ordinal of the batch that it reads again. No batch is
     due while calls from lost commits may still take effect.
+
+    The job's row is locked in share mode until the transaction ends: a pause or a cancel comes before, and nothing is
+    sent, or after, and recalls what was sent.
     """
-    kinds = KINDS_OF.get(state, frozenset())
-    landing, trace = (
-        sa.select(column).where(t.job.c.id == job_id).scalar_subquery()
-        for column in (t.job.c.lands_by > NOW, t.job.c.traceparent)
-    )
-    in_flight, waits, traceparent = connection.execute(
-        sa.select(sa.func.count(), landing, trace).where(_B.job_id == job_id, _B.state.in_(sorted(BATCH_IN_FLIGHT)))
-    ).one()
-    room = window - in_flight
-    if room <= 0 or not kinds or waits:
-        return [], in_flight
+    J = t.job.c
+    count = sa.select(sa.func.count()).where(_B.job_id == job_id, _B.state.in_(sorted(BATCH_IN_FLIGHT)))
+    in_flight = count.scalar_subquery().label("in_flight")
+    columns = J.state, J.batch_window, J.traceparent, (J.lands_by > NOW).label("waits"), in_flight
+    job = connection.execute(sa.select(*columns).where(J.id == job_id).with_for_update(read=True)).one()
+    kinds = KINDS_OF.get(job.state, frozenset())
+    room = job.batch_window - job.in_flight
+    if room <= 0 or not kinds or job.waits:
+        return [], job.in_flight
     due = (
         sa.select(_B.id)
         .where(_B.job_id == job_id, _B.state == BatchState.READY, _B.kind.in_(sorted(kinds)))
@@ -89,11 +90,11 @@ def dispatch(connection: sa.Connection, job_id: int, state: JobState, window: in
             seq=row.seq if row.of_copy is None else row.of_copy,
             of=row.batches if row.target_id is None else 0,
             listed_all=row.target_id is not None or row.listed_all,
-            traceparent=traceparent,
+            traceparent=job.traceparent,
         )
         for row in rows
     ]
-    return wakeups, in_flight + len(wakeups)
+    return wakeups, job.in_flight + len(wakeups)
 
 
 def renew(

@@ -45,7 +45,7 @@ def big(database: Database) -> JobTable:
     """A running job of 100,000 copy batches, and what Postgres knows of such a table."""
     table = JobTable(database)
     table.apply(plan_of(*(planned(f"s-{n:05}", f"t-{n:05}") for n in range(MOVES))))
-    table.put(state=JobState.RUNNING)
+    table.put(state=JobState.RUNNING, batch_window=WINDOW)
     with table.begin() as connection:
         connection.execute(sa.text(FILL), {"job": table.job_id})
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -67,7 +67,7 @@ def reads_through(table: JobTable, statements: list[tuple[str, Any]]) -> dict[st
 
 
 def take_one(connection: sa.Connection, table: JobTable) -> None:
-    due = batches.dispatch(connection, table.job_id, JobState.RUNNING, WINDOW)[0][0]
+    due = batches.dispatch(connection, table.job_id)[0][0]
     assert leasing.lease(connection, due.batch_id, due.generation, "worker", 60.0) is not None
 
 
@@ -77,7 +77,7 @@ def heartbeat(connection: sa.Connection, table: JobTable) -> None:
 
 
 QUESTIONS: dict[str, Callable[[sa.Connection, JobTable], object]] = {
-    "what is due": lambda c, table: batches.dispatch(c, table.job_id, JobState.RUNNING, WINDOW),
+    "what is due": lambda c, table: batches.dispatch(c, table.job_id),
     "a lease": take_one,
     "what a worker goes on with": lambda c, table: leasing.lease_next(
         c, table.job_id, [BatchKind.COPY], "worker", 60.0

@@ -10,11 +10,11 @@ from stages import PATIENCE_S, a_job, somebody_waits, target_of
 
 from orchestrator.core.model import Lease
 from orchestrator.core.redaction import Traces
-from orchestrator.core.states import BatchState
+from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.ledger import anonymise, batches, jobs, moves
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
-from orchestrator.services import late_writes
+from orchestrator.services import acts, late_writes
 from vecfleet.names import Tenant
 from vecfleet.stores.base import Usage
 
@@ -41,6 +41,38 @@ def test_a_late_write_is_noted_while_the_dispatcher_pronounces_a_verdict(databas
 
     # Then neither is the other's deadlock, and the verdict is void
     assert target_of(table).sequence == target.sequence + 1
+
+
+def test_a_pause_while_the_dispatcher_tends_the_job_leaves_no_wake_up_on_its_way(database: Database) -> None:
+    # Given a dispatcher that has read a running job, and a person who pauses it before the dispatcher sends wake-ups
+    table = a_job(database)
+    table.listed({"s": [["a"], ["b"]]})
+    with table.begin() as dispatcher:
+        assert jobs.get(dispatcher, table.job_id).state is JobState.RUNNING
+        acts.pause(table.database, table.job_id, "ana")
+        # When it goes on
+        sent, in_flight = batches.dispatch(dispatcher, table.job_id)
+    # Then it sends nothing
+    assert (sent, in_flight) == ([], 0)
+
+
+def test_a_pause_after_the_dispatcher_sent_wake_ups_recalls_them_though_they_were_not_committed_yet(
+    database: Database,
+) -> None:
+    # Given a dispatcher in the middle of the transaction that sends wake-ups
+    table = a_job(database)
+    table.listed({"s": [["a"], ["b"]]})
+    with ThreadPoolExecutor(1) as pool:
+        with table.begin() as dispatcher:
+            sent, _ = batches.dispatch(dispatcher, table.job_id)
+            # When a person pauses the job
+            paused = pool.submit(acts.pause, table.database, table.job_id, "ana")
+            somebody_waits(table)
+        paused.result(PATIENCE_S)
+    # Then the pause waits for it and takes all of them back
+    assert len(sent) == 2
+    assert [table.lease(wakeup) for wakeup in sent] == [None, None]
+    assert {row.state for row in table.rows(BatchKind.COPY)} == {BatchState.READY}
 
 
 def test_a_lease_that_ran_out_is_taken_back_while_its_worker_is_about_to_write(database: Database) -> None:
