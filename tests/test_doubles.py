@@ -94,3 +94,15 @@ def test_a_double_that_is_made_from_a_class_of_ours_overrides_methods_as_they_ar
     found = [(place, written_parameters(method), parameters(theirs)) for place, method, theirs in overrides()]
     assert len(found) > 10
     assert [(place, written, real) for place, written, real in found if written != real] == []
+
+
+def test_no_test_lends_a_class_methods_that_it_does_not_have() -> None:
+    """Python remembers that a class has a protocol's methods: the next test of the process would count on them."""
+    lent = [
+        f"{path.relative_to(TESTS)}:{node.lineno}"
+        for path in sorted(TESTS.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr"
+        if any(keyword.arg == "raising" for keyword in node.keywords)
+    ]
+    assert lent == []
