@@ -9,9 +9,10 @@ from migrations.analysis import Breakdown
 from migrations.auditing import IndexAudit
 from migrations.embedding import Embedding
 from migrations.findings import few
-from migrations.plan import Plan, PlannedMove, TextCost
+from migrations.plan import Plan, PlannedMove, Policies, TextCost
 from orchestrator.cli.mapping import say_map
 from orchestrator.cli.output import say, say_table
+from orchestrator.core.guards import watching
 from orchestrator.core.progress import proof
 from orchestrator.core.wording import a_month, counted, creation, duration, elapsed, in_namespaces, read_for, spoken
 from orchestrator.ledger.deletions import DeletionEvidence
@@ -95,7 +96,8 @@ def _percent(share: float | None) -> str:
 
 
 _IN_THE_LINE = {
-    *("writers", "conflicts", "collisions", "orphans", "verify", "cut_over", "soak_seconds", "clean_up", "exclusive"),
+    *("writers", "conflicts", "collisions", "orphans", "verify", "cut_over", "clean_up", "exclusive"),
+    *("dwell_seconds", "soak_seconds"),
     *("metadata_map", "embedding", "encoded_ids", "window", "bulk"),
 }
 
@@ -124,8 +126,8 @@ def plan(found: Plan) -> None:
         say(f"warning: {warning}", style="yellow")
     say(
         f"policies: writers {policies.writers} · conflicts {policies.conflicts} · collisions {policies.collisions} · "
-        f"orphans {policies.orphans} · verify {policies.verify} · cut over {policies.cut_over} · "
-        f"soak {duration(policies.soak_seconds)} · clean up {policies.clean_up} · "
+        f"orphans {policies.orphans} · verify {policies.verify} · cut over {policies.cut_over}"
+        f"{_watching(policies)} · soak {duration(policies.soak_seconds)} · clean up {policies.clean_up} · "
         f"{'exclusive' if policies.exclusive else 'shared'} index"
         + (f" · batches begin {policies.window}" if policies.window else "")
         + (", writers stay out at all hours" if policies.window and policies.writers == "freeze" else "")
@@ -136,6 +138,13 @@ def plan(found: Plan) -> None:
     if found.command:
         say(f"made by: vecfleet {shlex.join(found.command)}")
     say(f"digest {found.digest}")
+
+
+def _watching(policies: Policies) -> str:
+    """Say how long readers are watched; nothing of a plan that moves none, unless the time was chosen."""
+    if policies.cut_over == "none" and policies.dwell_seconds == Policies().dwell_seconds:
+        return ""
+    return f" · {watching(policies) or 'readers are watched at no step'}"
 
 
 def _embedding(embedding: Embedding, *, asked: bool) -> None:

@@ -9,7 +9,7 @@ from migrations.plan import Policies
 from orchestrator.core.confirming import confirmation
 from orchestrator.core.model import Job, Move
 from orchestrator.core.states import JobState
-from orchestrator.core.wording import counted, in_namespaces, would_stay_behind
+from orchestrator.core.wording import counted, duration, in_namespaces, would_stay_behind
 from vecfleet import names
 from vecfleet.errors import Objection
 from vecfleet.tenancy import query_metrics
@@ -253,6 +253,13 @@ def complaints(evidence: Evidence) -> list[Objection]:
         said = f"its p95 is up to {evidence.p95_ms:g} ms, over {query_metrics.P95_WARN_MS:g} ms"
         objections.append(Objection("slow-queries", said))
     return objections
+
+
+def watching(policies: Policies) -> str | None:
+    """Say how long the readers of a step are watched before others may follow; None if they are not."""
+    if not policies.dwell_seconds:
+        return None
+    return f"from {DWELLS_FROM_PERCENT} % on, readers are watched for {duration(policies.dwell_seconds)} at each step"
 
 
 def watched_until(step: Step, policies: Policies, now: datetime) -> datetime | None:

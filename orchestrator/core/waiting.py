@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from orchestrator.core.following import freezes
 from orchestrator.core.freshness import fresh_from, frozen_from, next_pass_at, readable_from
+from orchestrator.core.guards import watching
 from orchestrator.core.hooks import holding
 from orchestrator.core.next_steps import MOVING, is_copy, moves_readers, nobody_works, of_a_copy, soaks_until
 from orchestrator.core.reading import Reading, Undoing, Waiting
@@ -101,14 +102,16 @@ def _lingering(undoing: Undoing, freshness_wait_s: float | None) -> str:
 
 
 def _before_cut_over(reading: Reading) -> str:
-    if is_copy(reading):
-        return "a person decides whether both sides stay, or readers move to the new namespaces"
     if reading.watched_until:
         return (
             f"the {reading.job.cut_over_percent} % of the readers that moved are watched until "
             f"{reading.watched_until:%Y-%m-%d %H:%M:%S %Z}; then a person decides when the others follow"
         )
-    return f"a person decides when readers move to the new namespaces ({reading.job.cut_over_percent} % so far)"
+    said = f"a person decides when readers move to the new namespaces ({reading.job.cut_over_percent} % so far)"
+    if is_copy(reading):
+        said = "a person decides whether both sides stay, or readers move to the new namespaces"
+    watch = watching(reading.job.policies)
+    return f"{said}; {watch}" if watch else said
 
 
 def _before_clean_up(reading: Reading) -> str:

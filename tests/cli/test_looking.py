@@ -138,6 +138,22 @@ def test_a_way_back_shows_where_records_return_to(vecfleet: Vecfleet, brain: Bra
     assert "soak 1 day ·" in vecfleet("show", "plan.yaml").out
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "cut over operator · from 25 % on, readers are watched for 1 day at each step · soak"),
+        (("--dwell-seconds", "3600"), "from 25 % on, readers are watched for 1 h at each step · soak"),
+        (("--dwell-seconds", "0"), "readers are watched at no step · soak"),
+        (("--cut-over", "none"), "cut over none · soak"),
+    ],
+)
+def test_a_plan_says_how_long_readers_are_watched_at_each_step(
+    vecfleet: Vecfleet, brain: Brain, words: tuple[str, ...], says: str
+) -> None:
+    assert says in vecfleet("plan", "creators", "brain", "--creator", "ana", *words, "--out", "plan.yaml").out
+    assert says in vecfleet("show", "plan.yaml").out
+
+
 def test_a_dry_run_needs_no_postgres_and_no_redis(
     vecfleet: Vecfleet, brain: Brain, monkeypatch: pytest.MonkeyPatch
 ) -> None:

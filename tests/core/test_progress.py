@@ -258,7 +258,7 @@ def test_a_copy_that_follows_its_source_waits_for_no_deletion() -> None:
 
 
 def test_readers_that_a_person_split_are_told_although_the_plan_moves_none() -> None:
-    split = reading(JobState.VERIFIED, policies=policies(cut_over="none"), cut_over_percent=25)
+    split = reading(JobState.VERIFIED, policies=policies(cut_over="none", dwell_seconds=0), cut_over_percent=25)
     assert progress(split).waits == ("a person decides when readers move to the new namespaces (25 % so far)",)
 
 
@@ -268,6 +268,14 @@ def test_while_moved_readers_are_watched_it_is_told_until_when() -> None:
     assert progress(watched).waits == (f"{until}; then a person decides when the others follow",)
 
 
+@pytest.mark.parametrize("recipe", ["creators", "namespaces"])
+def test_how_long_moved_readers_are_watched_is_told_before_any_moves(recipe: str) -> None:
+    """A person learned of it from the refusal of the next step."""
+    before = reading(JobState.VERIFIED, recipe=recipe, policies=policies(dwell_seconds=3_600))
+    [said] = progress(before).waits
+    assert said.endswith("; from 25 % on, readers are watched for 1 h at each step")
+
+
 def test_nobody_is_waited_for_once_all_readers_have_moved() -> None:
     """A job whose targets were checked again after its cut-over asked for a decision at `100 % so far`."""
     moved = progress(reading(JobState.VERIFIED, cut_over_percent=100))
@@ -275,7 +283,7 @@ def test_nobody_is_waited_for_once_all_readers_have_moved() -> None:
 
 
 def test_of_a_copy_that_nobody_reads_by_the_routes_a_person_decides_what_becomes() -> None:
-    copy = progress(reading(JobState.VERIFIED, recipe="namespaces"))
+    copy = progress(reading(JobState.VERIFIED, recipe="namespaces", policies=policies(dwell_seconds=0)))
     assert copy.waits == ("a person decides whether both sides stay, or readers move to the new namespaces",)
 
 
