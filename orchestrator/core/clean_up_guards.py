@@ -27,7 +27,6 @@ class CleanUpFacts:
     claimed_elsewhere: Mapping[str, int]  # sources of this job, each with another live job that reads or writes it
     readers_moved: bool  # any reader, now or before
     routed: Sequence[Route]  # routes of other jobs that lead to sources of this one
-    watched_until: datetime | None = None  # until when no further reader may be moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +72,19 @@ def against_clean_up(facts: CleanUpFacts, now: datetime) -> list[Objection]:
     return objections + against_routes(facts.routed)
 
 
-def way_to_clean_up(facts: CleanUpFacts, now: datetime) -> str:
-    """Return the command that removes the first objection, or that shows how long the objection lasts."""
+def way_to_clean_up(facts: CleanUpFacts, now: datetime, moving_on: str) -> str:
+    """Return the command that removes the first objection, or that shows how long the objection lasts.
+
+    `moving_on`: the command that moves the other readers, or that is due before.
+    """
     job = facts.job
     if facts.undecided or facts.parked_batches:
         return f"vecfleet park list {job.id}"
     if job.state in (JobState.PLANNED, JobState.RUNNING, JobState.COPIED):
         return f"vecfleet status {job.id} --watch"
     by_state = against_state(job, facts.policies, now, readers_moved=facts.readers_moved)
-    if job.state is JobState.VERIFIED and by_state and facts.watched_until:
-        return f"vecfleet status {job.id}"
     if job.state is JobState.VERIFIED and by_state and job.cut_over_percent < 100:
-        return f"vecfleet cutover {job.id} --percent 100"
+        return moving_on
     if not by_state and _against_verdicts(facts, now):
         return f"vecfleet verify {job.id} --watch"
     if facts.routed:

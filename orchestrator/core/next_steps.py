@@ -43,11 +43,8 @@ def _by_state(reading: Reading) -> tuple[str, ...]:
             return (*_objected(reading), watch)
         case _S.VERIFIED if job.cut_over_percent == 100:  # the verdict is new: the job returns to cut over by itself
             return (watch, f"vecfleet reverse {job.id}")
-        case _S.VERIFIED if reading.empty_targets and moves_readers(reading) != "none":
-            back = "reverse" if job.cut_over_percent else "rollback"
-            return (f"vecfleet park undo {job.id} --all", f"vecfleet {back} {job.id}")
-        case _S.VERIFIED if (renewal := _renewal(reading)) is not None:
-            return (renewal, f"vecfleet {'reverse' if job.cut_over_percent else 'rollback'} {job.id}")
+        case _S.VERIFIED if (due := _before_moving(reading)) is not None:
+            return (due, f"vecfleet {'reverse' if job.cut_over_percent else 'rollback'} {job.id}")
         case _S.VERIFIED if reading.watched_until:
             return (f"vecfleet report {job.id}", f"vecfleet reverse {job.id}")
         case _S.VERIFIED if job.cut_over_percent:
@@ -157,6 +154,20 @@ def soaks_until(job: JobRow, now: datetime) -> datetime | None:
         return None
     soaked = since + timedelta(seconds=job.policies.soak_seconds)
     return soaked if now < soaked else None
+
+
+def moving_on(reading: Reading) -> str:
+    """Return the command that moves all readers of a verified job, or that is due before."""
+    job = reading.job
+    watched = f"vecfleet status {job.id}" if reading.watched_until else f"vecfleet cutover {job.id} --percent 100"
+    return _before_moving(reading) or watched
+
+
+def _before_moving(reading: Reading) -> str | None:
+    """Return the command without which no further reader may move; None if nothing is due."""
+    if reading.empty_targets and moves_readers(reading) != "none":
+        return f"vecfleet park undo {reading.job.id} --all"
+    return _renewal(reading)
 
 
 def _renewal(reading: Reading) -> str | None:

@@ -23,6 +23,7 @@ from orchestrator.core.clean_up_guards import (
 )
 from orchestrator.core.guards import Proof, against_empty, against_proof, against_routes, against_step, leading_on
 from orchestrator.core.model import Job
+from orchestrator.core.next_steps import moving_on
 from orchestrator.core.states import (
     CHECK_PASSED,
     CLEANING,
@@ -35,6 +36,7 @@ from orchestrator.core.states import (
 )
 from orchestrator.core.wording import being
 from orchestrator.ledger import batches, checks, cleanup, jobs, moves, parked, rollout, route_table, routes
+from orchestrator.ledger import status as job_status
 from orchestrator.services import readers
 from vecfleet.connections import full_name
 from vecfleet.errors import Objection, Refused
@@ -242,13 +244,13 @@ def clean_up(connection: sa.Connection, job: Job) -> None:
         claimed_elsewhere=jobs.claimed_elsewhere(connection, job),
         readers_moved=routes.any_moved(connection, job.id),
         routed=route_table.leading_to(connection, job.source.host, index, sources, but=job),
-        watched_until=rollout.watched_until(connection, job.id, job.plan.policies, at),
     )
     objections = against_clean_up(facts, at)
     if not objections and JobState.CLEANING not in JOB_EDGES[job.state]:
         objections = [Objection("not-cleanable", f"the job {being(job.state)}")]
     if objections:
-        raise Refused(objections=objections, next_step=way_to_clean_up(facts, at))
+        moving = moving_on(job_status.reading(connection, job.id, namespaces=0))
+        raise Refused(objections=objections, next_step=way_to_clean_up(facts, at, moving))
 
 
 def clean_up_by_state(connection: sa.Connection, job: Job) -> None:

@@ -115,6 +115,17 @@ def test_clean_up_with_a_stale_verdict(vecfleet: Vecfleet, database: Database, v
     refuse(vecfleet, database, "cleanup", "1", "--yes", says="more than 24 hours old")
 
 
+def test_clean_up_after_readers_were_taken_back_leads_to_the_check_that_is_due_before_they_move_again(
+    vecfleet: Vecfleet, verified: JobTable
+) -> None:
+    """It named the cut-over, which refused and named the check."""
+    assert vecfleet("cutover", "1", "--percent", "100").code == 0
+    back = vecfleet("reverse", "1").out
+    refused = vecfleet("cleanup", "1", "--yes")
+    assert "readers are cut over at 0 %" in refused.err
+    assert "next: vecfleet verify 1\n" in back and "next: vecfleet verify 1\n" in refused.err
+
+
 def test_clean_up_shows_what_goes_and_asks(vecfleet: Vecfleet, database: Database, verified: JobTable) -> None:
     assert vecfleet("cutover", "1", "--percent", "100").code == 0
     # When nobody says yes

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from readings import BACK, NOW, STARTED, WATCH, policies, proof, reading, totals
 
-from orchestrator.core.next_steps import next_steps
+from orchestrator.core.next_steps import moving_on, next_steps
 from orchestrator.core.progress import progress
 from orchestrator.core.reading import ClientGroup, Reading
 from orchestrator.core.states import JobState, MoveState
@@ -182,6 +182,21 @@ OF_STATES: list[tuple[Reading, tuple[str, ...]]] = [
 @pytest.mark.parametrize(("seen", "steps"), OF_STATES)
 def test_each_state_has_its_next_steps(seen: Reading, steps: tuple[str, ...]) -> None:
     assert next_steps(seen) == steps
+
+
+@pytest.mark.parametrize(
+    ("given", "step"),
+    [
+        ({}, "vecfleet cutover 7 --percent 100"),
+        ({"recipe": "namespaces"}, "vecfleet cutover 7 --percent 100"),
+        ({"proof": proof(STARTED, BACK)}, "vecfleet verify 7"),
+        ({"proof": proof(NOW, BACK), "policies": policies(writers="delta")}, "vecfleet pass 7"),
+        ({"empty_targets": 1}, "vecfleet park undo 7 --all"),
+        ({"cut_over_percent": 50, "watched_until": NOW + timedelta(hours=1)}, "vecfleet status 7"),
+    ],
+)
+def test_who_wants_all_readers_moved_is_told_what_is_due_first(given: dict[str, Any], step: str) -> None:
+    assert moving_on(reading(JobState.VERIFIED, **given)) == step
 
 
 OF_ATTENTION: list[tuple[dict[str, Any], tuple[str, ...]]] = [
