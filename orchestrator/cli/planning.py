@@ -26,10 +26,12 @@ from orchestrator.cli.options import NamespaceOption, NewIndexOptions, PlanOptio
 from orchestrator.cli.output import JobId, Json, again, aside, say, say_json, say_next, typed
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, watch
-from orchestrator.core.states import JobState
-from orchestrator.core.wording import in_namespaces, numbered
+from orchestrator.core.next_steps import going_back
+from orchestrator.core.states import JOB_ENDED, JobState
+from orchestrator.core.wording import being, in_namespaces, numbered
 from orchestrator.ledger import jobs, moves
 from orchestrator.services import apply as applying
+from orchestrator.services import refusals
 from orchestrator.services.fillings import OnWait
 from orchestrator.telemetry import tracing
 from vecfleet.connections import PINECONE
@@ -317,12 +319,23 @@ def reverse(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Plan to return a cleaned-up job's records to where they came from, as they were. Writes the plan file only."""
+    """Plan to return an ended job's records to where they came from, as they were. Writes the plan file only.
+
+    A job that has not ended is taken back by `reverse`, `cancel` and `rollback`: the answer names which.
+    """
     with fleet() as parts:
         with parts.database.begin() as connection:
             row = jobs.get(connection, job)
             namesakes = jobs.namesakes(connection, row)
             targets = [target.namespace for target in moves.targets_of_job(connection, job)]
+            deleting = refusals.cleaned_any(connection, row)
+        if row.state not in JOB_ENDED:
+            raise Refused(
+                f"job {job} {being(row.state)} and has not ended: it holds its namespaces until then, so that no plan "
+                "of a way back can be applied",
+                code="job-live",
+                next_step=going_back(row, deleting=deleting),
+            )
         if row.state is JobState.ROLLED_BACK:
             raise Refused(
                 f"job {job} was rolled back: nothing of it is left to take back",

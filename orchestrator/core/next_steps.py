@@ -9,8 +9,9 @@ from orchestrator.core.budget import as_much_again, over_budget
 from orchestrator.core.following import anybody_follows
 from orchestrator.core.guards import against_proof
 from orchestrator.core.hooks import holding, way_on
+from orchestrator.core.model import JobColumns
 from orchestrator.core.reading import JobRow, Reading
-from orchestrator.core.states import JOB_WORKING, CheckState, JobState, MoveState
+from orchestrator.core.states import JOB_EDGES, JOB_WORKING, CheckState, JobState, MoveState
 from orchestrator.core.wording import POLICY_WAITS, WORKER, plan_keeping
 
 _S = JobState
@@ -111,6 +112,17 @@ def _giving_up(reading: Reading) -> str:
     job, states = reading.job, reading.totals.namespaces
     begun = job.resume_to is _S.CLEANING or states.get(MoveState.CLEANING) or states.get(MoveState.CLEANED)
     return f"vecfleet {'reverse' if job.cut_over_percent and not begun else 'cancel'} {job.id}"
+
+
+def going_back(job: JobColumns, *, deleting: bool) -> str:
+    """Return the command with which a job that has not ended is taken back. `deleting`: its clean-up had begun."""
+    ends = job.state in (_S.CLEANING, _S.CANCELLING, _S.ROLLING_BACK)
+    if ends or (deleting and _S.CANCELLING not in JOB_EDGES[job.state]):
+        return f"vecfleet status {job.id} --watch"
+    if job.cut_over_percent and not deleting:
+        return f"vecfleet reverse {job.id}"
+    undone = _S.ROLLING_BACK in JOB_EDGES[job.state] and job.state is not _S.PAUSED and not deleting
+    return f"vecfleet {'rollback' if undone else 'cancel'} {job.id}"
 
 
 def _lacking(job: JobRow) -> list[str]:

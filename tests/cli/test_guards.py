@@ -1,5 +1,7 @@
 """Clean-up and roll back: what they say before they destroy, and what they refuse."""
 
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
@@ -153,6 +155,27 @@ def test_rolling_back_a_job_whose_readers_are_on_the_new_side(
 ) -> None:
     assert vecfleet("cutover", "1", "--percent", "100").code == 0
     refuse(vecfleet, database, "rollback", "1", "--yes", says="readers are cut over at 100 %")
+
+
+@pytest.mark.parametrize(
+    ("job", "goes_back_by"),
+    [
+        ({"state": "running"}, "cancel 1"),
+        ({"state": "verified"}, "rollback 1"),
+        ({"state": "paused", "resume_to": "copied"}, "cancel 1"),
+        ({"state": "verified", "cut_over_percent": 5}, "reverse 1"),
+        ({"state": "cut_over", "cut_over_percent": 100}, "reverse 1"),
+        ({"state": "cleaning", "cut_over_percent": 100}, "status 1 --watch"),
+        ({"state": "paused", "resume_to": "cleaning", "cut_over_percent": 100}, "cancel 1"),
+    ],
+)
+def test_a_way_back_is_not_planned_before_its_job_has_ended(
+    vecfleet: Vecfleet, database: Database, verified: JobTable, job: dict[str, Any], goes_back_by: str
+) -> None:
+    """Such a plan was made without a word, and refused when it was applied: the job holds its namespaces."""
+    verified.put(**job)
+    refuse(vecfleet, database, "plan", "reverse", "1", says="and has not ended")
+    assert vecfleet("plan", "reverse", "1").err.endswith(f"\nnext: vecfleet {goes_back_by}\n")
 
 
 def test_rolling_back_says_what_it_deletes(vecfleet: Vecfleet, verified: JobTable) -> None:

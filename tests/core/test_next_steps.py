@@ -4,9 +4,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from readings import BACK, NOW, STARTED, WATCH, policies, proof, reading, totals
+from readings import BACK, NOW, STARTED, WATCH, job, policies, proof, reading, totals
 
-from orchestrator.core.next_steps import moving_on, next_steps
+from orchestrator.core.next_steps import going_back, moving_on, next_steps
 from orchestrator.core.progress import progress
 from orchestrator.core.reading import ClientGroup, Reading
 from orchestrator.core.states import JobState, MoveState
@@ -197,6 +197,24 @@ def test_each_state_has_its_next_steps(seen: Reading, steps: tuple[str, ...]) ->
 )
 def test_who_wants_all_readers_moved_is_told_what_is_due_first(given: dict[str, Any], step: str) -> None:
     assert moving_on(reading(JobState.VERIFIED, **given)) == step
+
+
+@pytest.mark.parametrize(
+    ("state", "percent", "deleting", "step"),
+    [
+        (JobState.PLANNED, 0, False, "vecfleet cancel 7"),
+        (JobState.COPIED, 0, False, "vecfleet rollback 7"),
+        (JobState.COPIED, 100, False, "vecfleet reverse 7"),
+        (JobState.NEEDS_ATTENTION, 0, False, "vecfleet rollback 7"),
+        (JobState.NEEDS_ATTENTION, 100, True, "vecfleet cancel 7"),
+        (JobState.CUT_OVER, 100, True, WATCH),  # its clean-up goes on by itself
+        (JobState.CANCELLING, 0, False, WATCH),
+    ],
+)
+def test_a_job_that_has_not_ended_is_taken_back_as_its_state_allows(
+    state: JobState, percent: int, deleting: bool, step: str
+) -> None:
+    assert going_back(job(state, cut_over_percent=percent), deleting=deleting) == step
 
 
 OF_ATTENTION: list[tuple[dict[str, Any], tuple[str, ...]]] = [
