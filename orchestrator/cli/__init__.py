@@ -3,7 +3,7 @@
 app            from the words typed to the exit code; an error becomes a sentence here
 commands       which commands there are, and the module of each
 signatures     what a command asks for, read out of its source
-misuse         sentences about values that an option does not take
+misuse         sentences about what is no command line: the command that was meant, the value that is not taken
 session        the parts of a fleet for one command, the person who typed it, and the waits for fresh reads
 options        options that several commands share
 hours          options of a maintenance window

@@ -12,6 +12,7 @@ from pathlib import Path
 import typer
 
 from orchestrator.cli.commands import COMMANDS, GROUPS, PROGRAM, build, listing
+from orchestrator.cli.misuse import MEANT
 from orchestrator.cli.output import err, say_error, typed
 from vecfleet.errors import BadInput, VecfleetError
 
@@ -22,7 +23,7 @@ _COMPLETING = f"_{PROGRAM.upper()}_COMPLETE"  # set by a shell that completes a 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line. Return its exit code: 0 only when what was asked is true."""
-    words = sys.argv[1:] if arguments is None else arguments
+    words = _asked_for_help(sys.argv[1:] if arguments is None else arguments)
     typed.set(tuple(words))
     try:
         _commands_for(words)(words, prog_name=PROGRAM)
@@ -42,6 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say_error(fault, as_json="--json" in words)
         return _BUG
     return 0
+
+
+def _asked_for_help(words: Sequence[str]) -> Sequence[str]:
+    """Return `status --help` for `help status`, and any other words as they are."""
+    return [*words[1:], "--help"] if words and words[0] == "help" else words
 
 
 def _commands_for(words: Sequence[str]) -> typer.Typer:
@@ -72,6 +78,8 @@ def _say_misuse(words: Sequence[str], misuse: BaseException | None) -> None:
 
 def _next_after(words: Sequence[str], misuse: BaseException | None) -> str:
     """Return what helps who typed no command line: the jobs where the number of one is missing, or else the help."""
+    if words and words[0] in MEANT:
+        return f"{PROGRAM} {MEANT[words[0]]}{'' if MEANT[words[0]] == 'jobs' else ' --help'}"
     parameter = getattr(misuse, "param", None)
     return f"{PROGRAM} jobs" if getattr(parameter, "name", None) == "job" else _help_of(words)
 

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from orchestrator.cli import signatures
 from orchestrator.cli.examples import epilog
-from orchestrator.cli.misuse import PlainCommand
+from orchestrator.cli.misuse import GuessingGroup, PlainCommand
 from vecfleet import __version__
 
 PROGRAM = "vecfleet"
@@ -145,7 +145,7 @@ _HANDS_ON: dict[str, Any] = {
 }
 
 
-class InSections(TyperGroup):
+class InSections(GuessingGroup):
     """A group whose help lists the commands by section, each in its order."""
 
     def list_commands(self, ctx: Any) -> list[str]:

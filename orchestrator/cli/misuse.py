@@ -1,10 +1,11 @@
-"""Sentences about values that an option does not take: what was typed, and what is allowed."""
+"""Sentences about what is no command line: which command was meant, or which value an option does not take."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 from typer import BadParameter
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 _FOREIGN = "Value error, "  # how the parser's validation begins a sentence of its own
 
@@ -17,6 +18,35 @@ _OUT_OF_RANGE = {
     "greater_than_equal": ("ge", "too small: the minimum is {}"),
     "less_than_equal": ("le", "too large: the maximum is {}"),
 }
+
+MEANT = {
+    **dict.fromkeys(("list", "ls"), "jobs"),
+    **dict.fromkeys(("copy", "cp", "move", "mv", "rename"), "plan namespaces"),
+    **dict.fromkeys(("run", "start"), "apply"),
+    **dict.fromkeys(("delete-job", "remove-job"), "cancel"),
+    "undo": "rollback",
+}
+"""Words that people type who do not know ours yet, and the command that does it."""
+_DESTROYING = frozenset({"cleanup", "decommission", "delete", "forget", "purge", "wipe"})
+_SLIP = 0.8  # of the letters are right: nobody is led to a command that destroys by less
+
+
+class GuessingGroup(TyperGroup):
+    """A group that names the command which a person meant."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in self.commands and not ctx.resilient_parsing:
+            likely = " or ".join(map(repr, meant(args[0], self.commands)))
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {likely}?" if likely else ""))
+        return super().resolve_command(ctx, args)
+
+
+def meant(typed: str, there: Collection[str]) -> list[str]:
+    """Return the commands that may be meant by a word that is none."""
+    if typed in MEANT:
+        return [MEANT[typed]]
+    close = get_close_matches(typed, there)
+    return [name for name in close if name not in _DESTROYING or SequenceMatcher(None, typed, name).ratio() > _SLIP]
 
 
 class PlainCommand(TyperCommand):

@@ -75,6 +75,33 @@ def test_what_is_no_command_line_is_told_where_its_help_is(
 
 
 @pytest.mark.parametrize(
+    ("typed", "says", "helps"),
+    [
+        ("list", "Did you mean 'jobs'?", "vecfleet jobs"),
+        ("copy", "Did you mean 'plan namespaces'?", "vecfleet plan namespaces --help"),
+        ("delete-job", "Did you mean 'cancel'?", "vecfleet cancel --help"),
+        ("statsu", "Did you mean 'status'?", "vecfleet --help"),
+        ("delte", "Did you mean 'delete'?", "vecfleet --help"),
+        ("delete-index", "No such command 'delete-index'.", "vecfleet --help"),
+    ],
+)
+def test_who_guesses_a_command_is_told_the_one_that_does_it_and_none_that_destroys_something_else(
+    vecfleet: Vecfleet, typed: str, says: str, helps: str
+) -> None:
+    answer = vecfleet(typed, "1")
+    assert answer.code == 2 and answer.err.splitlines()[-2:] == [
+        f"Error: {says}" if says.startswith("No") else f"Error: No such command {typed!r}. {says}",
+        f"next: {helps}",
+    ]
+
+
+@pytest.mark.parametrize("words", [(), ("status",), ("park",), ("park", "list")], ids=" ".join)
+def test_help_is_a_command_too(vecfleet: Vecfleet, words: tuple[str, ...]) -> None:
+    asked, usual = vecfleet("help", *words), vecfleet(*words, "--help")
+    assert (asked.code, asked.out) == (0, usual.out) and usual.out.startswith("Usage: vecfleet")
+
+
+@pytest.mark.parametrize(
     ("words", "says"),
     [
         (("--conflicts", "maybe"), "'maybe' is not one of 'fail', 'keep', 'overwrite'"),
