@@ -18,7 +18,7 @@ from orchestrator.core.wording import a_month, counted, creation, duration, elap
 from orchestrator.ledger.deletions import DeletionEvidence
 from orchestrator.ledger.embeddings import Spent as TextsSpent
 from orchestrator.services.issues import ENDED_BY_A_PERSON
-from orchestrator.services.report import QUERY_TEST, Report, namespaces_after, way_back
+from orchestrator.services.report import QUERY_TEST, Report, sizes, way_back
 from vecfleet.names import Tenant
 from vecfleet.stores.base import IndexInfo
 
@@ -275,15 +275,14 @@ def _embedded(planned: TextCost | None, spent: TextsSpent) -> list[tuple[str, st
 
 def report(found: Report) -> None:
     job, totals, spent, planned = found.job, found.reading.totals, found.spent, found.job.estimate
-    after = found.after
     say(f"Job {job.id} {spoken(job.state)}: {job.source} → {job.target}", style="bold")
     followed = totals.gone if job.policies.quiet_passes else 0  # deleted at the source while the targets followed it
     if job.state in ENDED_BY_A_PERSON and job.reason:
         say(f"  ended               {job.reason}")
     say(f"  moved and verified  {found.verdicts.records:,} of {totals.expected - followed:,} records")
-    say(f"  namespaces          {found.namespaces_before:,} → {namespaces_after(found)}")
-    before = "not listed" if found.vectors_before is None else f"{found.vectors_before:,}"
-    say(f"  vectors             {before} → {f'{after.vectors:,}' if after else 'not read'}")
+    namespaces, vectors = sizes(found)
+    say(f"  namespaces          {namespaces}")
+    say(f"  vectors             {vectors}")
     say(
         f"  parked {totals.parked:,} · left behind {totals.left_behind:,} · gone {totals.gone:,} · "
         f"erased {totals.erased:,} · deleted from the source {totals.deleted:,}"

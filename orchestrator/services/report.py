@@ -347,11 +347,16 @@ def way_back(report: Report) -> str:
     )
 
 
-def namespaces_after(report: Report) -> str:
-    """Say how many namespaces the target index has now, and how many of them this job created."""
-    if report.after is None:
-        return "not read"
-    return f"{report.after.namespaces:,}" + (f", {report.ours:,} of them created by this job" if report.ours else "")
+def sizes(report: Report) -> tuple[str, str]:
+    """Say how many namespaces, and how many vectors, there were before and after; if in two indexes, in which."""
+    job, now, moved = report.job, report.after, sum(report.reading.totals.namespaces.values())
+    here, there = (f" in {job.source}", f" in {job.target}") if job.source != job.target else ("", "")
+    some = f", {moved:,} of them moved" if moved < report.namespaces_before else ""
+    ours = f", {report.ours:,} of them created by this job" if report.ours else ""
+    listed = "not listed" if report.vectors_before is None else f"{report.vectors_before:,}"
+    before = f"{report.namespaces_before:,}{here} before{some}", f"{listed} {'in what was moved' if here else 'before'}"
+    after = (f"{now.namespaces:,}{there} after{ours}", f"{now.vectors:,}{there} after") if now else ("not read",) * 2
+    return f"{before[0]} → {after[0]}", f"{before[1]} → {after[1]}"
 
 
 def steps_after(report: Report) -> list[str]:

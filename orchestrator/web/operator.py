@@ -196,7 +196,7 @@ def _looking(router: APIRouter, operators: Operators) -> None:
                 "steps": reports.steps_after(summary),
                 "proof": proof(summary.reading),
                 "way_back": reports.way_back(summary),
-                "after": reports.namespaces_after(summary),
+                "sizes": reports.sizes(summary),
             },
         )
 

@@ -65,7 +65,7 @@ def test_a_namespace_whose_listing_failed_has_no_number_in_the_report(vecfleet: 
     # Then the report knows how many were planned, and says of how many there were that nobody listed them
     said = vecfleet("report", "1").out
     assert "moved and verified  0 of 70 records" in said
-    assert "vectors             not listed → " in said
+    assert "vectors             not listed before → " in said
     assert "issue: 1 namespace was not listed to the end: how many records are there is not known" in said
     found = vecfleet("report", "1", "--json").json
     assert found["vectors"]["before"] is None and found["records"]["listed"] == 2

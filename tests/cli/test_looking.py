@@ -339,7 +339,7 @@ def test_a_report_after_a_roll_back_says_which_namespaces_stay(
         connection.execute(sa.update(t.target).values(created_by_us=True, authority="target"))
     # Then the figure says whose it is, and the way back does not say that nothing is left
     report = vecfleet("report", "1").out
-    assert re.search(r"namespaces +2 → 3, 1 of them created by this job", report)
+    assert re.search(r"namespaces +2 before → 3 after, 1 of them created by this job", report)
     assert "it was rolled back; 1 namespace that it created is still there" in report
     assert vecfleet("report", "1", "--format", "json").json["namespaces"]["created_by_the_job"] == 1
     # And once it is gone, nothing is
@@ -368,6 +368,14 @@ def test_a_report_of_an_ended_job_says_what_it_left_and_not_what_is_there_now(
     left = (6, 3) if same_index else (2, 1)
     assert (found["vectors"]["after"], found["namespaces"]["after"]) == left
     assert found["vectors"]["before"] == (4 if same_index else 2)
+    # And it says which figure is of which index
+    said = vecfleet("report", "1").out
+    if same_index:
+        assert "  namespaces          2 before, 1 of them moved → 3 after\n" in said
+        assert "  vectors             4 before → 6 after\n" in said
+    else:
+        assert "  namespaces          2 in brain before, 1 of them moved → 1 in delphi after\n" in said
+        assert "  vectors             2 in what was moved → 2 in delphi after\n" in said
 
 
 def test_evidence_says_when_a_source_was_read_against_which_wait(vecfleet: Vecfleet, table: JobTable) -> None:

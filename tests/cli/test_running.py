@@ -101,7 +101,7 @@ def test_the_demo_migrates_the_seeds_index_and_leaves_nothing_behind(home: Path)
     # Then 805 of 805 are moved and verified, on private servers only
     assert answer.returncode == 0, answer.stdout[-2_000:] + answer.stderr
     assert re.search(r"moved and verified +805 of 805 records", answer.stdout)
-    assert re.search(r"namespaces +30 → 30", answer.stdout)
+    assert re.search(r"namespaces +30 before → 30 after, 30 of them created by this job\n", answer.stdout)
     assert "parked 0 · left behind 0 · gone 0 · erased 0 · deleted from the source 805" in answer.stdout
     assert re.search(r"requests +[\d,]+ +[\d,]+", answer.stdout)
     # And each command was typed as a user would

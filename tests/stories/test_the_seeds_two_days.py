@@ -31,7 +31,7 @@ def test_day_1_maps_805_of_805_and_day_2_erases_a_twin_and_then_the_creator(seed
     seeds.reaches(job_id, JobState.CLEANED)
     report = typed(seeds, "report", str(job_id))
     assert "moved and verified  805 of 805 records" in report
-    assert "namespaces          30 → 30" in report
+    assert "namespaces          30 before → 30 after" in report
     assert_same_index(seeds.emulator.dump(SEEDS), as_twins(before))
 
     # Day 2: a twin, then the creator
