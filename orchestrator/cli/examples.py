@@ -62,7 +62,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "show-evidence": ("vecfleet show-evidence 1", "vecfleet show-evidence 1 __default__"),
     "rollback": ("vecfleet rollback 1", "vecfleet rollback 1 --changed keep --watch"),
     "pause": ("vecfleet pause 1",),
-    "resume": ("vecfleet resume 1",),
+    "resume": ("vecfleet resume 1", "vecfleet resume 1 --watch"),
     "finish": ("vecfleet finish 1",),
     "cancel": ("vecfleet cancel 1",),
     "set": ("vecfleet set 1 pace 0.8", "vecfleet set 1 workers 4", "vecfleet set 1 hours 2"),

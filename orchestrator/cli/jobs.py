@@ -7,10 +7,9 @@ import typer
 
 from orchestrator.cli.output import JobId, Json, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet
-from orchestrator.cli.watching import PROVEN, look, watch
+from orchestrator.cli.watching import hoped_for, look, watch
 from orchestrator.core.progress import Progress, headline, state_counts
 from orchestrator.core.reading import JobRow, Totals, given_up_said, summary
-from orchestrator.core.states import JobState
 from orchestrator.core.wording import counted, with_left_behind
 from orchestrator.ledger import index_acts
 from orchestrator.ledger import status as job_status
@@ -45,7 +44,7 @@ def status(
     with fleet() as parts:
         if watching:
             state = look(parts, job, namespaces=0).reading.job.state
-            watch(parts, job, _hoped_for(state), as_json=as_json)
+            watch(parts, job, hoped_for(state), as_json=as_json)
             return
         seen = look(parts, job, namespaces=limit)
     if as_json:
@@ -53,16 +52,6 @@ def status(
         return
     _say_status(seen)
     say_next(seen.next_steps)
-
-
-def _hoped_for(state: JobState) -> frozenset[JobState]:
-    if state in (JobState.ROLLING_BACK, JobState.ROLLED_BACK):
-        return frozenset({JobState.ROLLED_BACK})
-    if state in (JobState.CANCELLING, JobState.CANCELLED):
-        return frozenset({JobState.CANCELLED})
-    if state is JobState.CLEANING:
-        return frozenset({JobState.CLEANED})
-    return PROVEN
 
 
 def _say_jobs(rows: Iterable[tuple[JobRow, Totals]]) -> None:

@@ -10,7 +10,7 @@ from migrations.plan import Level
 from orchestrator.bootstrap import Fleet
 from orchestrator.cli.output import JobId, Yes, confirm, say, say_next, say_table
 from orchestrator.cli.session import fleet, who
-from orchestrator.cli.watching import PROVEN, look, watch
+from orchestrator.cli.watching import PROVEN, hoped_for, look, watch
 from orchestrator.core.following import of_readers
 from orchestrator.core.states import JOB_ENDED, JobState
 from orchestrator.core.wording import counted, given_up, leading, not_found_by_readers, numbered, to_be_dropped
@@ -28,6 +28,14 @@ def _show_next(parts: Fleet, job: int) -> None:
     say_next(look(parts, job, namespaces=0).next_steps)
 
 
+def _go_on(parts: Fleet, job: int, *, watching: bool) -> None:
+    """Show what is next, or watch the job until it is where it was on its way to."""
+    if watching:
+        watch(parts, job, hoped_for(look(parts, job, namespaces=0).reading.job.state))
+    else:
+        _show_next(parts, job)
+
+
 class What(StrEnum):
     FAILED = "failed"
     PARKED = "parked"
@@ -41,6 +49,7 @@ def retry(
         list[int] | None,
         typer.Option("--batch", help="Only this parked batch, by its number in `park list`; may be repeated."),
     ] = None,
+    watching: Watch = False,
 ) -> None:
     """Run parked batches again, and only those; or copy parked records again."""
     if batch and what is not What.FAILED:
@@ -48,7 +57,7 @@ def retry(
     with fleet() as parts:
         count = acts.retry(parts.database, job, who(), what, batch or None)
         say(f"job {job}: {counted(count, 'batch was', 'batches were')} released to run again")
-        _show_next(parts, job)
+        _go_on(parts, job, watching=watching)
 
 
 class VerifyLevel(StrEnum):
@@ -232,12 +241,12 @@ def pause(job: JobId) -> None:
         _show_next(parts, job)
 
 
-def resume(job: JobId) -> None:
+def resume(job: JobId, watching: Watch = False) -> None:
     """Continue a paused job where it stopped."""
     with fleet() as parts:
         acts.resume(parts.database, job, who())
         say(f"job {job} goes on")
-        _show_next(parts, job)
+        _go_on(parts, job, watching=watching)
 
 
 def cancel(job: JobId, yes: Yes = False) -> None:

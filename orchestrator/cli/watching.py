@@ -35,6 +35,17 @@ INTERRUPTED = 130
 PROVEN = frozenset({JobState.VERIFIED, JobState.CUT_OVER, JobState.CLEANED, JobState.FINISHED})
 
 
+def hoped_for(state: JobState) -> frozenset[JobState]:
+    """Return the states to which a job in this one goes if all is well."""
+    if state in (JobState.ROLLING_BACK, JobState.ROLLED_BACK):
+        return frozenset({JobState.ROLLED_BACK})
+    if state in (JobState.CANCELLING, JobState.CANCELLED):
+        return frozenset({JobState.CANCELLED})
+    if state is JobState.CLEANING:
+        return frozenset({JobState.CLEANED})
+    return PROVEN
+
+
 class NotReached(VecfleetError):
     """The job came to rest elsewhere than was asked for."""
 

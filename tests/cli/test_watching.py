@@ -11,6 +11,7 @@ from job_table import JobTable, plan_of, planned
 from rich.console import Console
 from terminal import Vecfleet, contents
 
+from orchestrator.cli import steering
 from orchestrator.cli.watching import draw
 from orchestrator.core.progress import progress
 from orchestrator.core.states import JobState
@@ -18,6 +19,7 @@ from orchestrator.core.wording import duration
 from orchestrator.embedded.process import Process
 from orchestrator.ledger import status
 from orchestrator.ledger.database import Database
+from orchestrator.services import acts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240.0
@@ -63,6 +65,23 @@ def test_watching_a_job_that_rests_elsewhere_is_not_a_success(
         assert answer.code == 1
         assert says in answer.err
         assert "next: vecfleet" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("resume_to", "hoped"), [("running", "verified"), ("cleaning", "cleaned"), ("rolling_back", "rolled_back")]
+)
+def test_a_job_that_goes_on_is_watched_to_where_it_was_on_its_way(
+    vecfleet: Vecfleet, table: JobTable, monkeypatch: pytest.MonkeyPatch, resume_to: str, hoped: str
+) -> None:
+    watched = list[object]()
+    monkeypatch.setattr(steering, "watch", lambda _, job, wanted: watched.append((job, hoped in wanted)))
+    table.apply(plan_of(planned("s", "t", 2)))
+    table.put(state="paused", resume_to=resume_to)
+    answer = vecfleet("resume", "1", "--watch")
+    assert answer.code == 0 and "job 1 goes on" in answer.out and watched == [(1, True)]
+    # And so it is after a retry
+    monkeypatch.setattr(acts, "retry", lambda *_: 1)
+    assert vecfleet("retry", "1", "failed", "--watch").code == 0 and watched == [(1, True)] * 2
 
 
 def test_a_parked_batch_is_named_once(vecfleet: Vecfleet, table: JobTable) -> None:
