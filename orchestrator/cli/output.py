@@ -30,7 +30,7 @@ def job_number(word: str) -> int:
     number = int(word) if word.isascii() and word.isdigit() else 0
     if not 0 < number <= _LARGEST_JOB:
         raise BadInput(
-            f"{word!r} is not a job: JOB is the number that `vecfleet apply` printed, such as 1",
+            f"{word!r} is not a job: JOB is the number that `vecfleet apply` printed",
             next_step="`vecfleet jobs` lists them",
         )
     return number
