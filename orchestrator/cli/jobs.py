@@ -97,6 +97,11 @@ def _say_status(seen: Progress) -> None:
         say(f"parked: {seen.reading.more_reasons:,} more reasons: `vecfleet park list {seen.reading.job.id}`")
     for wait in seen.waits:
         say(f"waits: {wait}", style="yellow")
+    if seen.namespaces:
+        _say_namespaces(seen)
+
+
+def _say_namespaces(seen: Progress) -> None:
     say_table(
         ("from", "to", "state", ">done", ">parked", ">of", "reason"),
         (
@@ -112,6 +117,6 @@ def _say_status(seen: Progress) -> None:
             for view in seen.namespaces
         ),
     )
-    more = sum(totals.namespaces.values()) - len(seen.namespaces)
+    more = sum(seen.reading.totals.namespaces.values()) - len(seen.namespaces)
     if more > 0:
         say(f"… and {more:,} more")

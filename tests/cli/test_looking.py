@@ -323,6 +323,9 @@ def test_a_job_of_12_000_namespaces_is_looked_at_by_the_page(vecfleet: Vecfleet,
     assert sum(seen["namespaces_by_state"].values()) == 12_000
     assert seen["records"]["planned"] == 120_000
     assert "… and 11,950 more" in vecfleet("status", "1").out
+    # And who wants none is shown no head of a table
+    said = vecfleet("status", "1", "--limit", "0").out
+    assert not any(line.split()[:2] == ["from", "to"] for line in said.splitlines()) and "more" not in said
 
 
 def test_a_report_after_a_roll_back_says_which_namespaces_stay(
