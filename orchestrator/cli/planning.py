@@ -26,10 +26,12 @@ from orchestrator.cli.options import NamespaceOption, NewIndexOptions, PlanOptio
 from orchestrator.cli.output import JobId, Json, again, aside, say, say_json, say_next, typed
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, watch
+from orchestrator.core.following import of_writers
 from orchestrator.core.next_steps import going_back
 from orchestrator.core.states import JOB_ENDED, JobState
 from orchestrator.core.wording import being, in_namespaces, numbered
 from orchestrator.ledger import jobs, moves
+from orchestrator.ledger import status as job_status
 from orchestrator.services import apply as applying
 from orchestrator.services import refusals
 from orchestrator.services.fillings import OnWait
@@ -240,6 +242,8 @@ def apply(
 
         warnings = strangers(parts, (reviewed.source.store, reviewed.target.store))
         steps, way_back = [f"vecfleet status {job_id} --watch"], numbered(applying.way_back(reviewed, taken), job_id)
+        with parts.database.begin() as connection:
+            writers = of_writers(job_status.reading(connection, job_id, namespaces=0))
         if warnings:
             steps.insert(0, "vecfleet doctor")
         if number:
@@ -247,6 +251,8 @@ def apply(
         if not as_json:
             say(f"job {job_id} is planned: {in_namespaces(reviewed.records, len(reviewed.moves))}")
             say(f"way back: {way_back}")
+            if writers:
+                say(f"frozen: {writers}")
             for warning in warnings:
                 say(f"{warning}: the job pauses there", style="yellow")
         if watching:
@@ -257,6 +263,7 @@ def apply(
                     "job": job_id,
                     "plan_digest": reviewed.digest,
                     "way_back": way_back,
+                    "writers": writers,
                     "warnings": warnings,
                     "next_steps": steps,
                 }

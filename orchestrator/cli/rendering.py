@@ -12,6 +12,7 @@ from migrations.findings import few
 from migrations.plan import Plan, PlannedMove, Policies, TextCost
 from orchestrator.cli.mapping import say_map
 from orchestrator.cli.output import say, say_table
+from orchestrator.core.following import of_plan
 from orchestrator.core.guards import watching
 from orchestrator.core.progress import proof
 from orchestrator.core.wording import a_month, counted, creation, duration, elapsed, in_namespaces, read_for, spoken
@@ -132,6 +133,8 @@ def plan(found: Plan) -> None:
         + (f" · batches begin {policies.window}" if policies.window else "")
         + (", writers stay out at all hours" if policies.window and policies.writers == "freeze" else "")
     )
+    if said := of_plan(found):
+        say(f"writers: {said}")
     if others := policies.model_dump(exclude=_IN_THE_LINE, exclude_defaults=True):
         say("also: " + " · ".join(_policy(name, value) for name, value in others.items()))
     estimate(found)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from migrations.plan import Plan
 from orchestrator.core.reading import ClientGroup, JobRow, Reading
 from orchestrator.core.states import JOB_ENDED, JobState
 from orchestrator.core.wording import counted, duration
@@ -20,6 +21,18 @@ def freezes(job: JobRow) -> bool:
     """Say whether a job keeps its sources frozen now, as its plan says, inside its maintenance window and outside."""
     going_back = job.resume_to is _S.ROLLING_BACK and job.state in (_S.PAUSING, _S.PAUSED, _S.NEEDS_ATTENTION)
     return job.policies.writers == "freeze" and job.state not in _GIVEN_UP and not going_back
+
+
+def of_plan(plan: Plan) -> str | None:
+    """Say what will keep writers off the sources of a plan, and what a person does. None: they go on, or are none."""
+    if plan.policies.writers != "freeze" or plan.source.store == "parquet":
+        return None
+    if plan.source.store in WITHOUT_CLIENTS:
+        return "nothing here keeps them off such a source: stop them yourself, before `vecfleet apply`"
+    return (
+        "from `vecfleet apply` on, clients that ask for the routes refuse writes to the sources; stop all other "
+        "writers yourself, before it"
+    )
 
 
 def of_writers(reading: Reading) -> str | None:

@@ -154,6 +154,20 @@ def test_a_plan_says_how_long_readers_are_watched_at_each_step(
     assert says in vecfleet("show", "plan.yaml").out
 
 
+@pytest.mark.parametrize("writers", ["freeze", "delta"])
+def test_a_plan_and_its_job_say_what_keeps_writers_off_and_who_stops_the_others(
+    vecfleet: Vecfleet, brain: Brain, writers: str
+) -> None:
+    """Only `status` told it, while the writers of whoever did not ask went on."""
+    made = vecfleet("plan", "creators", "brain", "--creator", "ana", "--writers", writers, "--out", "plan.yaml")
+    applied = vecfleet("apply", "plan.yaml", "--no-backup")
+    frozen = writers == "freeze"
+    for said in (made.out, vecfleet("show", "plan.yaml").out):
+        assert ("stop all other writers yourself, before it\n" in said) is frozen
+    nobody = "\nfrozen: in name alone: no application follows the routes, so stop the writers yourself\n"
+    assert (nobody in applied.out) is (nobody in vecfleet("status", "1").out) is frozen
+
+
 def test_a_dry_run_needs_no_postgres_and_no_redis(
     vecfleet: Vecfleet, brain: Brain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
