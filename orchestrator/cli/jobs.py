@@ -10,7 +10,7 @@ from orchestrator.cli.session import fleet
 from orchestrator.cli.watching import hoped_for, look, watch
 from orchestrator.core.progress import Progress, headline, state_counts
 from orchestrator.core.reading import JobRow, Totals, given_up_said, summary
-from orchestrator.core.wording import counted, with_left_behind
+from orchestrator.core.wording import counted, moves_between, with_left_behind
 from orchestrator.ledger import index_acts
 from orchestrator.ledger import status as job_status
 
@@ -56,13 +56,12 @@ def status(
 
 def _say_jobs(rows: Iterable[tuple[JobRow, Totals]]) -> None:
     say_table(
-        (">job", "state", "from", "to", ">records", ">done", ">parked", "by", "started", "reason"),
+        (">job", "state", "moves", ">records", ">done", ">parked", "by", "started", "reason"),
         (
             (
                 row.id,
                 with_left_behind(row.state, totals.left_behind),
-                row.source,
-                row.target,
+                moves_between(row.recipe, row.source, row.target),
                 f"{totals.expected:,}",
                 given_up_said(row, totals) or f"{totals.done:,}",
                 f"{totals.parked:,}",

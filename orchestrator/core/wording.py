@@ -19,6 +19,11 @@ def counted(count: int, one: str, many: str) -> str:
     return f"1 {one}" if count == 1 else f"{count:,} {many}"
 
 
+def moves_between(recipe: str, source: str, target: str) -> str:
+    """Return what a job does, and where: `creators in seeds`, `reembed: small → small-anew`."""
+    return f"{recipe} in {source}" if source == target else f"{recipe}: {source} → {target}"
+
+
 def read_for(read_units: float, requests: int) -> str:
     """Return the cost of reading: `1 read unit in 2 requests`."""
     units = round(read_units)

@@ -99,7 +99,8 @@ def batch_to(state: BatchState, **values: Any) -> sa.Update:
 
 def batch_anew(**values: Any) -> sa.Update:
     """Return an update that makes batches ready as if they had never been tried."""
-    return batch_to(BatchState.READY, attempts=0, run_after=None, first_leased_at=None, **values)
+    untried = {"attempts": 0, "run_after": None, "first_leased_at": None, "error_class": None, "error_text": None}
+    return batch_to(BatchState.READY, **untried, **values)
 
 
 def target_to(state: Any, **values: Any) -> sa.Update:

@@ -7,8 +7,17 @@ from dataclasses import dataclass, field, replace
 import sqlalchemy as sa
 
 from orchestrator.bootstrap import Fleet
+from orchestrator.core.guards import DWELLS_FROM_PERCENT
 from orchestrator.core.model import Job, Move
-from orchestrator.core.wording import counted, given_up, leading, not_found_by_readers, numbered, to_be_dropped
+from orchestrator.core.wording import (
+    counted,
+    duration,
+    given_up,
+    leading,
+    not_found_by_readers,
+    numbered,
+    to_be_dropped,
+)
 from orchestrator.ledger import jobs
 from orchestrator.ledger import moves as moving
 from orchestrator.ledger.routes import JobRoute
@@ -68,9 +77,12 @@ class Confirmation:
 _ROWS = 200
 
 
-def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -> Confirmation:
-    """Build the question before one of the CONFIRMED acts."""
-    question, refusal = _question(connection, job, name, moves), _refusal(connection, job, name)
+def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move], percent: int) -> Confirmation:
+    """Build the question before one of the CONFIRMED acts. `percent` is the share of readers that a cut-over is for."""
+    if name == "cutover":
+        question, refusal = _before_readers_move(job, moves, percent), _refusal(connection, job, name, percent)
+    else:
+        question, refusal = _question(connection, job, name, moves), _refusal(connection, job, name)
     if refusal is None:
         return question
     return replace(question, objections=_objections(refusal), next_step=refusal.next_step)
@@ -131,6 +143,29 @@ def _question(connection: sa.Connection, job: Job, name: str, moves: Sequence[Mo
                 None,
                 "Cancel the job",
             )
+
+
+def _before_readers_move(job: Job, moves: Sequence[Move], percent: int) -> Confirmation:
+    where = f"the new namespaces for about {percent} % of the routes, and the old ones for the others"
+    dwell, left = job.plan.policies.dwell_seconds, sum(move.left_behind for move in moves)
+    watched = dwell and DWELLS_FROM_PERCENT <= percent < 100
+    sentences = [
+        f"Clients that ask for the routes then get {'the new namespaces for all' if percent == 100 else where}.",
+        *([f"These readers are watched for {duration(dwell)} before others may follow."] if watched else []),
+        *([f"{not_found_by_readers(left)}."] if left else []),
+        "Nothing is copied or deleted.",
+        f"Way back, until a clean-up begins: `vecfleet reverse {job.id}`, or its button here.",
+    ]
+    return Confirmation(
+        "cutover",
+        f"Cut over: move {percent} % of the readers",
+        " ".join(sentences),
+        (),
+        0,
+        None,
+        f"Move {percent} % of the readers",
+        hidden={"percent": str(percent)},
+    )
 
 
 def much_left_behind(name: str, many: MuchLeftBehind, form: Form) -> Confirmation:
@@ -345,7 +380,7 @@ ACTS: Mapping[str, Callable[[Fleet, int, str, Form], str]] = {
     "finish": _finish,
     "cancel": _cancel,
 }
-CONFIRMED = frozenset({"cleanup", "rollback", "finish", "cancel"})
+CONFIRMED = frozenset({"cutover", "cleanup", "rollback", "finish", "cancel"})
 DELETING = frozenset({"cleanup", "rollback"})
 
 

@@ -74,7 +74,7 @@ def actions(reading: Reading, decided: int = 0) -> list[Action]:
 
 
 _DECISIONS = ("retry", "accept")
-_WEIGHED = CONFIRMED | {"accept"}  # acts that no page proposes before the others
+_WEIGHED = CONFIRMED - {"cutover"} | {"accept"}  # acts that no page proposes before the others
 
 
 def command(step: str) -> tuple[str, tuple[str, ...]]:
@@ -129,7 +129,7 @@ def _label(reading: Reading, name: str, field: Field | None) -> str:
             count = reading.undecided
             return "Leave the parked record behind" if count == 1 else f"Leave all {count:,} parked records behind"
         case "cutover", (_, percent):
-            return f"Cut over {percent} %"
+            return f"Cut over {percent} %…"
         case "set", (_, wish):
             return _lever(*wish.split(" ", 2))
         case _:

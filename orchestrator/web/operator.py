@@ -34,6 +34,7 @@ _BATCHES_SHOWN = 100
 _LARGEST = 2**63 - 1  # the job table counts in 8 bytes
 _ACTS_SHOWN = 500
 Number = Annotated[int, Path(ge=0, le=_LARGEST)]
+Percent = Annotated[int, Query(ge=1, le=100)]
 After = Annotated[int, Query(ge=0, le=_LARGEST)]
 ALL_JOBS = 0  # the topic of the list; jobs are numbered from 1
 
@@ -213,6 +214,7 @@ def _job_json(job: JobRow, totals: Totals) -> Mapping[str, Any]:
         "job": job.id,
         "state": job.state,
         "reason": job.reason,
+        "recipe": job.recipe,
         "source": job.source,
         "target": job.target,
         "records": totals.expected,
@@ -299,13 +301,13 @@ def _acting(router: APIRouter, operators: Operators) -> None:
     database, sessions = operators.fleet.database, operators.sessions
 
     @router.get("/jobs/{job_id}/{name}")
-    def confirm(session: Signed, job_id: Number, name: str) -> Response:
+    def confirm(session: Signed, job_id: Number, name: str, percent: Percent = 100) -> Response:
         """Show what the act will do, with the form that does it; or why it may not be done."""
         if name not in CONFIRMED:
             raise NotFound("there is nothing at this address", next_step=f"see /jobs/{job_id}")
         with database.begin() as connection:
             job = jobs.get(connection, job_id)
-            question = ask(connection, job, name, moves.of_job(connection, job_id))
+            question = ask(connection, job, name, moves.of_job(connection, job_id), percent)
         return pages.page("confirm.html", session, {"job": job, "question": question})
 
     @router.post("/jobs/{job_id}/{name}")

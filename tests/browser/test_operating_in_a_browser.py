@@ -65,7 +65,10 @@ def test_an_operator_watches_a_job_is_refused_a_clean_up_and_completes_one(
     page.get_by_role("link", name=f"Back to job {job_id}").click()
 
     # When the readers are moved, the clean-up is asked for again, and the wrong word typed, then nothing happens
-    page.get_by_role("button", name="Cut over 100 %").click()
+    page.get_by_role("link", name="Cut over 100 %…").click()
+    assert "then get the new namespaces for all" in page.locator("main").inner_text()
+    desk.assert_usable(page)
+    page.get_by_role("button", name="Move 100 % of the readers").click()
     page.get_by_text("3 of 3 routes lead to the new namespaces").wait_for()
     page.get_by_role("link", name="Clean up…").click()
     desk.assert_usable(page)

@@ -11,7 +11,7 @@ from job_table import LEASE_S, JobTable, plan_of, planned
 
 from orchestrator.core.model import Lease, Wakeup
 from orchestrator.core.states import BatchKind, BatchState, JobState
-from orchestrator.ledger import batches, leasing
+from orchestrator.ledger import batches, leasing, status
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.batches import LeaseLost
 from orchestrator.ledger.database import Database
@@ -284,6 +284,9 @@ def test_a_namespace_whose_listing_kills_its_workers_says_so(table: JobTable) ->
     acts.retry(table.database, table.job_id, "ana", "failed")
     assert table.move.state == "listing"
     assert [wakeup.kind for wakeup in table.dispatch()] == [BatchKind.LIST]
+    # And while that runs nobody is told what went wrong before
+    with table.begin() as connection:
+        assert list(status.reading(connection, table.job_id, namespaces=0).waiting) == []
 
 
 def test_a_big_namespace_starves_nobody(database: Database) -> None:

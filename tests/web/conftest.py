@@ -1,9 +1,10 @@
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from job_table import JobTable
+from job_table import JobTable, plan_of, planned
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.ledger.database import Database
@@ -63,3 +64,16 @@ def signed_in(stranger: TestClient, tokens: TokenFile) -> Browser:
         return stranger
 
     return browser
+
+
+@pytest.fixture
+def verified(table: JobTable) -> JobTable:
+    table.apply(plan_of(planned("s", "t-s"), planned("<b>s2</b>", "t-2")))
+    table.verified()
+    return table
+
+
+def proof(browser: TestClient, page: str = "/jobs/1") -> str:
+    found = re.search(r'name="proof" value="([^"]+)"', browser.get(page).text)
+    assert found is not None
+    return found[1]

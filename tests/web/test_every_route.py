@@ -145,6 +145,7 @@ MATRIX: Mapping[str, Outcomes] = {
     "GET /jobs/{job_id}/audit": _page(),
     "GET /jobs/{job_id}/report": _page(),
     "GET /jobs/{job_id}/events": _page(),
+    "GET /jobs/{job_id}/cutover": _page(),
     "GET /jobs/{job_id}/cleanup": _page(),
     "GET /jobs/{job_id}/rollback": _page(),
     "GET /jobs/{job_id}/cancel": _page(),

@@ -7,37 +7,25 @@ import re
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
-from job_table import JobTable, plan_of, planned
+from job_table import INDEX, JobTable, plan_of, planned
 from pydantic import SecretStr
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.states import BatchKind, JobState
+from orchestrator.core.wording import moves_between
 from orchestrator.ledger import audit
 from orchestrator.ledger import tables as t
 from orchestrator.services import acts
 from orchestrator.web.acting import against
 from orchestrator.web.app import create
 from orchestrator.web.sessions import COOKIE
-from tests.web.conftest import Browser
+from tests.web.conftest import Browser, proof
 from vecfleet.settings import Settings
 from vecfleet.tenancy import tokens as tokens_file
 from vecfleet.tenancy.tokens import TokenFile
 
 PAGES = ("/", "/jobs/1", "/jobs/1/namespaces", "/jobs/1/namespaces/1", "/jobs/1/audit", "/jobs/1/cleanup")
 EVENTS = ("/events", "/jobs/1/events")
-
-
-@pytest.fixture
-def verified(table: JobTable) -> JobTable:
-    table.apply(plan_of(planned("s", "t-s"), planned("<b>s2</b>", "t-2")))
-    table.verified()
-    return table
-
-
-def proof(browser: TestClient, page: str = "/jobs/1") -> str:
-    found = re.search(r'name="proof" value="([^"]+)"', browser.get(page).text)
-    assert found is not None
-    return found[1]
 
 
 def test_who_is_not_signed_in_sees_nothing_and_does_nothing(stranger: TestClient, verified: JobTable) -> None:
@@ -127,6 +115,13 @@ def test_a_form_that_is_not_ours_is_refused(signed_in: Browser, verified: JobTab
         answer = operator.post("/jobs/1/cutover", data=data, headers=headers)
         assert answer.status_code == 403 and "not of this session" in answer.text
     assert verified.job.cut_over_percent == 0
+
+
+def test_a_job_within_one_index_names_its_recipe_and_the_index_once(signed_in: Browser, verified: JobTable) -> None:
+    named = moves_between(verified.job.plan.recipe, INDEX.name, INDEX.name)
+    assert "→" not in named
+    for page in ("/", "/jobs/1"):
+        assert named in signed_in("viewer").get(page).text
 
 
 def test_acts_bear_the_name_of_the_person_and_token_and_are_told_once(
@@ -276,33 +271,8 @@ def test_the_page_of_workers_names_the_namespaces_that_tenants_query_most(
     assert 'class="n">2</td>' in page
 
 
-def test_a_copy_is_finished_on_the_page(signed_in: Browser, verified: JobTable) -> None:
-    operator = signed_in("operator")
-    assert "Nothing is deleted" in operator.get("/jobs/1/finish").text
-    assert operator.post("/jobs/1/finish", data={"proof": proof(operator)}).status_code == 303
-    assert verified.job.state is JobState.FINISHED
-    page = operator.get("/jobs/1").text
-    assert "Both sides stay." in page and "Finish…" not in page
-
-
 def test_who_put_a_plan_elsewhere_is_told_why_it_is_not_listed(signed_in: Browser) -> None:
     assert "plans that <code>--out</code> put elsewhere are not listed" in signed_in("operator").get("/plans").text
-
-
-def test_a_clean_up_that_may_not_be_is_refused_in_the_guards_words(signed_in: Browser, verified: JobTable) -> None:
-    operator = signed_in("operator")
-    with verified.begin() as connection:
-        objections = against(connection, verified.job, "cleanup")
-    assert objections
-    # The question says so before anything is typed
-    asked = operator.get("/jobs/1/cleanup").text
-    assert all(objection in asked for objection in objections) and 'name="typed"' not in asked
-    assert "Next: " in asked
-    # And so does the guard, whoever asks anyway
-    form = {"proof": proof(operator), "typed": "digital-twin-brain"}
-    answer = operator.post("/jobs/1/cleanup", data=form)
-    assert answer.status_code == 409 and all(objection in answer.text for objection in objections)
-    assert verified.job.state is JobState.VERIFIED
 
 
 def test_what_a_guard_refuses_now_is_no_button_but_the_guards_own_words(signed_in: Browser, table: JobTable) -> None:
@@ -373,25 +343,6 @@ def main(page: str) -> str:
 def test_an_address_without_a_number_is_no_riddle(signed_in: Browser) -> None:
     answer = signed_in("operator").get("/jobs/abc")
     assert answer.status_code == 404 and "there is nothing at this address" in answer.text
-
-
-def test_what_destroys_must_be_typed(signed_in: Browser, table: JobTable) -> None:
-    # Given a job whose clean-up nothing speaks against
-    table.apply(plan_of(planned("s", "t-s"), soak_seconds=0))
-    table.verified()
-    acts.cut_over(table.database, table.job_id, "ana", 100)
-    operator = signed_in("operator")
-    asked = operator.get("/jobs/1/cleanup").text
-    assert "s</th>" in asked and 'name="typed"' in asked
-    # When the wrong word is typed, then nothing happens
-    form = {"proof": proof(operator)}
-    for typed in ("", "delete", "s"):
-        answer = operator.post("/jobs/1/cleanup", data=form | {"typed": typed})
-        assert answer.status_code == 409 and "nothing was changed" in answer.text
-    assert table.job.state is JobState.CUT_OVER
-    # When the index's name is, then it begins
-    assert operator.post("/jobs/1/cleanup", data=form | {"typed": "digital-twin-brain"}).status_code == 303
-    assert table.job.state is JobState.CLEANING
 
 
 def test_every_page_tells_the_browser_what_to_refuse(signed_in: Browser, verified: JobTable) -> None:

@@ -301,6 +301,8 @@ ODD = [
     ("GET", "/jobs/1/namespaces?after=-1", {}),
     ("GET", f"/jobs/{HUGE}/events", {}),
     ("GET", "/jobs/-1", {}),
+    ("GET", "/jobs/1/cutover?percent=0", {}),
+    ("GET", f"/jobs/1/cutover?percent={HUGE}", {}),
     ("GET", "/jobs/1/namespaces?state=%00", {}),
     ("GET", "/login?then=%00%ff", {}),
     ("POST", "/jobs/1/cutover", {"percent": HUGE}),
