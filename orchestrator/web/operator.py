@@ -284,8 +284,7 @@ def _planned(router: APIRouter, operators: Operators) -> None:
     @router.get("/plans/{name}")
     def plan(session: Signed, name: str) -> Response:
         view = plans.find(fleet, name)
-        policies = view.plan.policies.model_dump(mode="json") if view.plan else {}
-        return pages.page("plan.html", session, {"view": view, "policies": policies})
+        return pages.page("plan.html", session, {"view": view})
 
     @router.post("/plans/{name}")
     def start(request: Request, session: Signed, name: str, form: FormOf) -> Response:

@@ -99,6 +99,7 @@ _templates.filters |= {
     "a_month": a_month,
     "creation": creation,
     "policy": _policy,
+    "capitalized": lambda text: text[:1].upper() + text[1:],
 }
 _templates.globals |= {
     "headline": headline,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from migrations.plan import Plan, read_plan
 from orchestrator.bootstrap import Fleet
@@ -14,6 +15,9 @@ from vecfleet.errors import BadPlan, NotFound, Refused
 
 _SHOWN = 100  # files, the newest first
 _MOVES_SHOWN = 200
+_DECIDED = frozenset(
+    {"writers", "conflicts", "verify", "cut_over", "dwell_seconds", "soak_seconds", "clean_up", "exclusive"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,15 @@ class PlanView:
         return self.plan.made_at if self.plan else None
 
     @property
+    def policies(self) -> list[tuple[str, Any]]:
+        """Return the policies that a person decides on, and each other one that is not at its default."""
+        if self.plan is None:
+            return []
+        unusual = self.plan.policies.model_dump(mode="json", exclude_defaults=True)
+        every = self.plan.policies.model_dump(mode="json")
+        return [(name, _filled(value)) for name, value in every.items() if name in _DECIDED or name in unusual]
+
+    @property
     def more_moves(self) -> int:
         return max(0, len(self.plan.moves) - _MOVES_SHOWN) if self.plan else 0
 
@@ -40,6 +53,11 @@ class PlanView:
     def moves_shown(self) -> list[tuple[str, str, int]]:
         moves = self.plan.moves[:_MOVES_SHOWN] if self.plan else ()
         return [(move.source, move.to or "several namespaces", move.records) for move in moves]
+
+
+def _filled(value: Any) -> Any:
+    """Return the value of a policy, of a map only what is set in it."""
+    return {key: each for key, each in value.items() if each} if isinstance(value, dict) else value
 
 
 def every(parts: Fleet) -> list[PlanView]:

@@ -272,7 +272,10 @@ def test_the_page_of_workers_names_the_namespaces_that_tenants_query_most(
 
 
 def test_who_put_a_plan_elsewhere_is_told_why_it_is_not_listed(signed_in: Browser) -> None:
-    assert "plans that <code>--out</code> put elsewhere are not listed" in signed_in("operator").get("/plans").text
+    assert (
+        "Plans that <code>--out</code> put elsewhere than into <code>plans/</code> are not listed"
+        in signed_in("operator").get("/plans").text
+    )
 
 
 def test_what_a_guard_refuses_now_is_no_button_but_the_guards_own_words(signed_in: Browser, table: JobTable) -> None:

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from job_table import JobTable, plan_of, planned
 
+from migrations.mapping import MetadataMap
 from orchestrator.core.states import JobState, MoveState
 from orchestrator.ledger import dashboards
 from orchestrator.ledger import tables as t
@@ -18,7 +19,9 @@ from orchestrator.pace_view import PaceReader
 from orchestrator.web import charts, pages, views
 from orchestrator.web.acting import against
 from orchestrator.web.feed import Feed, Seen
+from orchestrator.web.plans import PlanView
 from orchestrator.web.sampling import Sample, Sampler
+from orchestrator.web.sessions import Session
 from tests.web.conftest import Browser
 from vecfleet.errors import NotFound
 from workers.pace import Limit, Pace
@@ -46,6 +49,15 @@ def test_every_state_has_a_letter_of_its_own_and_every_job_state_a_mark() -> Non
     assert set(views.CELL_LETTERS) == set(MoveState)
     assert len(set(views.CELL_LETTERS.values())) == len(MoveState)
     assert set(views.JOB_MARKS) == set(JobState)
+
+
+def test_a_plan_shows_what_a_person_decides_on_what_is_unusual_and_nothing_that_is_empty() -> None:
+    plan = plan_of(planned("s", "t-s"), metadata_map=MetadataMap(drop=("secret",)), max_passes=9)
+    policies = dict(PlanView("a.yaml", plan, None).policies)
+    assert {"writers", "cut_over", "dwell_seconds"} <= policies.keys()
+    assert policies["max_passes"] == 9 and "window" not in policies
+    shown = pages.text("plan.html", session=Session("ana", True, "a proof"), view=PlanView("a.yaml", plan, None))
+    assert "drop secret · undo travels" in shown and "—" not in shown and "none" not in shown
 
 
 @pytest.mark.parametrize(("values", "top"), [([], 1), ([0, 0], 1), ([7], 10), ([46], 100), ([1.5], 2), ([0.03], 0.05)])
