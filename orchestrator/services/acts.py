@@ -100,8 +100,9 @@ def retry(database: Database, job_id: int, who: str, what: str, only: Sequence[i
         if what in ("parked", "all"):
             count += parked.retry_records(connection, job_id)
         if count == 0:
+            sought = {"failed": "failed batches", "parked": "parked records"}
             raise Refused(
-                f"job {job_id} has no {what} batches to retry",
+                f"job {job_id} has no {sought.get(what, ' or '.join(sought.values()))} to retry",
                 code="nothing-to-retry",
                 next_step=refusals.status(job_id),
             )

@@ -72,8 +72,7 @@ def test_what_is_proven_is_one_sentence(state: JobState, verify: str, said: str 
 
 
 def test_a_policy_that_is_a_time_is_told_as_one() -> None:
-    plan = plan_of(planned("s", "t", 2), soak_seconds=9_000)
-    shown = {"view": PlanView("plan.yaml", plan, None), "policies": plan.policies.model_dump(mode="json")}
-    told = pages.text("plan.html", session=Session("ana", True, "a proof"), **shown)
-    assert "<dt>soak</dt><dd>2 h 30 min</dd>" in told and "<dt>max passes</dt><dd>5</dd>" in told
+    view = PlanView("plan.yaml", plan_of(planned("s", "t", 2), soak_seconds=9_000, max_passes=9), None)
+    told = pages.text("plan.html", session=Session("ana", True, "a proof"), view=view)
+    assert "<dt>soak</dt><dd>2 h 30 min</dd>" in told and "<dt>max passes</dt><dd>9</dd>" in told
     assert "9000" not in told and "seconds" not in told

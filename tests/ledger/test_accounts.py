@@ -209,8 +209,9 @@ def test_a_job_goes_on_at_once_when_the_decision_that_it_waited_for_is_made(tabl
 def test_a_retry_without_anything_to_retry_is_refused(table: JobTable, lease: Lease) -> None:
     table.copy(lease)
     table.advance()
-    for what in ("failed", "parked", "all"):
-        with pytest.raises(Refused, match=f"no {what} batches to retry"):
+    nothing = {"failed": "failed batches", "parked": "parked records", "all": "failed batches or parked records"}
+    for what, said in nothing.items():
+        with pytest.raises(Refused, match=f"has no {said} to retry"):
             acts.retry(table.database, table.job_id, "ana", what)
 
 
