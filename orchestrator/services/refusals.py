@@ -317,10 +317,13 @@ def cleaned_any(connection: sa.Connection, job: Job) -> bool:
 
 
 def _moving_all(connection: sa.Connection, job: Job) -> str:
-    """Return the command that moves the other readers too, and from when on it is open."""
+    """Return the command that moves the other readers too, and from when on it is open or what is due before."""
+    all_of_them = f"`vecfleet cutover {job.id} --percent 100`"
     until = rollout.watched_until(connection, job.id, job.plan.policies, now(connection))
-    later = "" if until is None else f" from {until:%Y-%m-%d %H:%M:%S} UTC on"
-    return f"`vecfleet cutover {job.id} --percent 100`{later}"
+    if until is not None:
+        return f"{all_of_them} from {until:%Y-%m-%d %H:%M:%S} UTC on"
+    due = f"`{moving_on(job_status.reading(connection, job.id, namespaces=0))}`"
+    return all_of_them if due == all_of_them else f"{due}, then {all_of_them}"
 
 
 def now(connection: sa.Connection) -> datetime:

@@ -128,6 +128,20 @@ def test_clean_up_after_readers_were_taken_back_leads_to_the_check_that_is_due_b
     assert "next: vecfleet verify 1\n" in back and "next: vecfleet verify 1\n" in refused.err
 
 
+def test_ending_a_job_between_two_sides_names_the_check_that_is_due_before_all_readers_move(
+    vecfleet: Vecfleet, database: Database, verified: JobTable
+) -> None:
+    """It named the cut-over alone, which refused and named the check."""
+    # Given a few readers on the new side, and verdicts of the day before yesterday
+    assert vecfleet("cutover", "1", "--percent", "5").code == 0
+    with database.begin() as connection:
+        connection.execute(sa.update(t.target).values(verdict_at=sa.text("clock_timestamp() - interval '2 days'")))
+    # When the job is to be ended as it is
+    refused = vecfleet("finish", "1")
+    # Then the answer names both ways: back, or the check and then the cut-over
+    assert "`vecfleet reverse 1`, or `vecfleet verify 1`, then `vecfleet cutover 1 --percent 100`" in refused.err
+
+
 def test_clean_up_shows_what_goes_and_asks(vecfleet: Vecfleet, database: Database, verified: JobTable) -> None:
     assert vecfleet("cutover", "1", "--percent", "100").code == 0
     # When nobody says yes
