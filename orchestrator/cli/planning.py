@@ -305,6 +305,7 @@ def _show_dry_run(parts: Fleet, plan: Plan, path: Path, *, as_json: bool) -> Non
         return
     rendering.moves(plan)
     say_mapped(_preview(parts, plan))
+    rendering.writers(plan)
     rendering.estimate(plan)
     say("the plan fits the index as it is now; this was a dry run and nothing was written")
     say_next(steps)

@@ -133,8 +133,7 @@ def plan(found: Plan) -> None:
         + (f" · batches begin {policies.window}" if policies.window else "")
         + (", writers stay out at all hours" if policies.window and policies.writers == "freeze" else "")
     )
-    if said := of_plan(found):
-        say(f"writers: {said}")
+    writers(found)
     if others := policies.model_dump(exclude=_IN_THE_LINE, exclude_defaults=True):
         say("also: " + " · ".join(_policy(name, value) for name, value in others.items()))
     estimate(found)
@@ -148,6 +147,12 @@ def _watching(policies: Policies) -> str:
     if policies.cut_over == "none" and policies.dwell_seconds == Policies().dwell_seconds:
         return ""
     return f" · {watching(policies) or 'readers are watched at no step'}"
+
+
+def writers(found: Plan) -> None:
+    """Say what keeps writers off the sources, if anything does."""
+    if said := of_plan(found):
+        say(f"writers: {said}")
 
 
 def _embedding(embedding: Embedding, *, asked: bool) -> None:

@@ -169,10 +169,16 @@ def soaks_until(job: JobRow, now: datetime) -> datetime | None:
 
 
 def moving_on(reading: Reading) -> str:
-    """Return the command that moves all readers of a verified job, or that is due before."""
+    """Return the command that moves all readers of a verified job, or that is due before.
+
+    Where the policy moves them, or moved readers are watched first, it is the one that shows this.
+    """
     job = reading.job
-    watched = f"vecfleet status {job.id}" if reading.watched_until else f"vecfleet cutover {job.id} --percent 100"
-    return _before_moving(reading) or watched
+    if (due := _before_moving(reading)) is not None:
+        return due
+    if moves_readers(reading) == "auto":
+        return f"vecfleet status {job.id} --watch"
+    return f"vecfleet status {job.id}" if reading.watched_until else f"vecfleet cutover {job.id} --percent 100"
 
 
 def _before_moving(reading: Reading) -> str | None:

@@ -160,9 +160,10 @@ def test_a_plan_and_its_job_say_what_keeps_writers_off_and_who_stops_the_others(
 ) -> None:
     """Only `status` told it, while the writers of whoever did not ask went on."""
     made = vecfleet("plan", "creators", "brain", "--creator", "ana", "--writers", writers, "--out", "plan.yaml")
+    dry = vecfleet("apply", "plan.yaml", "--dry-run")
     applied = vecfleet("apply", "plan.yaml", "--no-backup")
     frozen = writers == "freeze"
-    for said in (made.out, vecfleet("show", "plan.yaml").out):
+    for said in (made.out, vecfleet("show", "plan.yaml").out, dry.out):
         assert ("stop all other writers yourself, before it\n" in said) is frozen
     nobody = "\nfrozen: in name alone: no application follows the routes, so stop the writers yourself\n"
     assert (nobody in applied.out) is (nobody in vecfleet("status", "1").out) is frozen

@@ -189,6 +189,7 @@ def test_each_state_has_its_next_steps(seen: Reading, steps: tuple[str, ...]) ->
     [
         ({}, "vecfleet cutover 7 --percent 100"),
         ({"recipe": "namespaces"}, "vecfleet cutover 7 --percent 100"),
+        ({"policies": policies(cut_over="auto")}, "vecfleet status 7 --watch"),
         ({"proof": proof(STARTED, BACK)}, "vecfleet verify 7"),
         ({"proof": proof(NOW, BACK), "policies": policies(writers="delta")}, "vecfleet pass 7"),
         ({"empty_targets": 1}, "vecfleet park undo 7 --all"),
