@@ -14,18 +14,31 @@ from orchestrator.ledger import jobs, rollout, routes
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.routes import JobRoute
 from orchestrator.services import acts, hooks, refusals
+from vecfleet.errors import Refused
 from vecfleet.stores.base import Aliased
 from vecfleet.tenancy.shadow_reads import Evidence
 
 
-def cut_over(parts: Fleet, job_id: int, who: str, percent: int) -> list[JobRoute]:
-    """Move the readers of `percent` of the twins to the new side. Return all routes. Safe to repeat."""
+def cut_over(parts: Fleet, job_id: int, who: str, percent: int, *, since: int | None = None) -> list[JobRoute]:
+    """Move the readers of `percent` of the twins to the new side. Return all routes. Safe to repeat.
+
+    `since`: the share that the person saw before. Raises Refused if it is another by now: a smaller share than the
+    present one would take readers back.
+    """
     with parts.database.begin() as connection:
         index = _aliased(parts, jobs.get(connection, job_id))
     leading = index.aliases() if index is not None else {}
 
     def move_readers(connection: sa.Connection) -> None:
-        acts.cut_over_in(connection, jobs.get(connection, job_id, lock=True), percent, who)
+        job = jobs.get(connection, job_id, lock=True)
+        if since is not None and since != job.cut_over_percent != percent:
+            raise Refused(
+                f"nothing was changed: {job.cut_over_percent} % of the readers are on the new side by now, not "
+                f"{since} %",
+                code="readers-moved-meanwhile",
+                next_step=f"see /jobs/{job_id}, and decide again",
+            )
+        acts.cut_over_in(connection, job, percent, who)
         routes.note_aliases(connection, job_id, leading)
 
     hooks.with_leave(parts.database, move_readers)

@@ -77,20 +77,23 @@ class Confirmation:
 _ROWS = 200
 
 
-def ask(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move], percent: int) -> Confirmation:
+def ask(
+    connection: sa.Connection, job: Job, name: str, moves: Sequence[Move], percent: int | None = None
+) -> Confirmation:
     """Build the question before one of the CONFIRMED acts. `percent` is the share of readers that a cut-over is for."""
-    if name == "cutover":
-        question, refusal = _before_readers_move(job, moves, percent), _refusal(connection, job, name, percent)
-    else:
-        question, refusal = _question(connection, job, name, moves), _refusal(connection, job, name)
+    question, refusal = _question(connection, job, name, moves, percent), _refusal(connection, job, name, percent)
     if refusal is None:
         return question
     return replace(question, objections=_objections(refusal), next_step=refusal.next_step)
 
 
-def _question(connection: sa.Connection, job: Job, name: str, moves: Sequence[Move]) -> Confirmation:
+def _question(
+    connection: sa.Connection, job: Job, name: str, moves: Sequence[Move], percent: int | None
+) -> Confirmation:
     written = sum(move.written for move in moves)
     match name:
+        case "cutover" if percent is not None:
+            return _before_readers_move(job, sum(move.left_behind for move in moves), percent)
         case "cleanup":
             rows = [(move.source, f"{move.written:,}", _how(move)) for move in moves]
             return Confirmation(
@@ -145,9 +148,9 @@ def _question(connection: sa.Connection, job: Job, name: str, moves: Sequence[Mo
             )
 
 
-def _before_readers_move(job: Job, moves: Sequence[Move], percent: int) -> Confirmation:
+def _before_readers_move(job: Job, left: int, percent: int) -> Confirmation:
     where = f"the new namespaces for about {percent} % of the routes, and the old ones for the others"
-    dwell, left = job.plan.policies.dwell_seconds, sum(move.left_behind for move in moves)
+    dwell = job.plan.policies.dwell_seconds
     watched = dwell and DWELLS_FROM_PERCENT <= percent < 100
     sentences = [
         f"Clients that ask for the routes then get {'the new namespaces for all' if percent == 100 else where}.",
@@ -164,7 +167,7 @@ def _before_readers_move(job: Job, moves: Sequence[Move], percent: int) -> Confi
         0,
         None,
         f"Move {percent} % of the readers",
-        hidden={"percent": str(percent)},
+        hidden={"percent": str(percent), "since": str(job.cut_over_percent)},
     )
 
 
@@ -326,7 +329,7 @@ def _set(parts: Fleet, job_id: int, who: str, form: Form) -> str:
 
 
 def _cut_over(parts: Fleet, job_id: int, who: str, form: Form) -> str:
-    sides = _sides(cut_over.cut_over(parts, job_id, who, form.number("percent")))
+    sides = _sides(cut_over.cut_over(parts, job_id, who, form.number("percent"), since=form.number("since")))
     with parts.database.begin() as connection:
         left = sum(move.left_behind for move in moving.of_job(connection, job_id))
     return f"{sides} But {not_found_by_readers(left)}." if left else sides

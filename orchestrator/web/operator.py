@@ -306,7 +306,8 @@ def _acting(router: APIRouter, operators: Operators) -> None:
             raise NotFound("there is nothing at this address", next_step=f"see /jobs/{job_id}")
         with database.begin() as connection:
             job = jobs.get(connection, job_id)
-            question = ask(connection, job, name, moves.of_job(connection, job_id), percent)
+            share = percent if name == "cutover" else None
+            question = ask(connection, job, name, moves.of_job(connection, job_id), share)
         return pages.page("confirm.html", session, {"job": job, "question": question})
 
     @router.post("/jobs/{job_id}/{name}")

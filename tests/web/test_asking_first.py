@@ -24,10 +24,29 @@ def test_moving_readers_takes_a_second_click_and_says_what_it_does_first(
         assert said in question
     assert verified.job.cut_over_percent == 0
     # And the form does what the page says
-    assert operator.post("/jobs/1/cutover", data={"proof": proof(operator), "percent": "25"}).status_code == 303
+    form = {"proof": proof(operator), **dict(re.findall(r'name="(percent|since)" value="(\d+)"', question))}
+    assert operator.post("/jobs/1/cutover", data=form).status_code == 303
     assert verified.job.cut_over_percent == 25
     # And while these are watched, the page of the next share says so instead of offering it
     assert "is watched until" in operator.get("/jobs/1/cutover?percent=50").text
+
+
+def test_a_page_that_was_read_before_others_moved_readers_takes_none_back(
+    signed_in: Browser, verified: JobTable
+) -> None:
+    """A smaller share than the present one leads readers back to the old namespaces."""
+    # Given a question about a quarter of the readers, and somebody who moves all of them meanwhile
+    operator = signed_in("operator")
+    asked = {"proof": proof(operator), "percent": "25", "since": "0"}
+    acts.cut_over(verified.database, 1, "ben", 100)
+    # When it is answered with yes, then nothing is changed, and the page says why
+    answer = operator.post("/jobs/1/cutover", data=asked)
+    assert answer.status_code == 409 and "100 % of the readers are on the new side by now, not 0 %" in answer.text
+    assert verified.job.cut_over_percent == 100
+    # And a form that does not say what was read is no form of this page
+    assert operator.post("/jobs/1/cutover", data={"proof": proof(operator), "percent": "25"}).status_code == 422
+    # And the answer that both gave may be given twice
+    assert operator.post("/jobs/1/cutover", data=asked | {"percent": "100"}).status_code == 303
 
 
 def test_a_copy_is_finished_on_the_page(signed_in: Browser, verified: JobTable) -> None:

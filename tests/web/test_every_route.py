@@ -199,7 +199,7 @@ CALLS: Mapping[str, Callable[[str, str | None], Mapping[str, Any]]] = {
     "POST /jobs/{job_id}/retry": lambda *_: {"data": {"what": "all"}},
     "POST /jobs/{job_id}/accept-batch": lambda *_: {"data": {"batch": "1"}},
     "POST /jobs/{job_id}/comment": lambda *_: {"data": {"text": "said"}},
-    "POST /jobs/{job_id}/cutover": lambda *_: {"data": {"percent": "5"}},
+    "POST /jobs/{job_id}/cutover": lambda *_: {"data": {"percent": "5", "since": "0"}},
     "POST /jobs/{job_id}/cleanup": lambda *_: {"data": {"typed": INDEX.name}},
     "POST /jobs/{job_id}/rollback": lambda *_: {"data": {"typed": INDEX.name}},
     "POST /delphi/evidence/{job_id}": lambda *_: {"json": {"queries": 0, "buckets": [0] * (len(EDGES_MS) + 1)}},

@@ -128,7 +128,7 @@ def test_acts_bear_the_name_of_the_person_and_token_and_are_told_once(
     signed_in: Browser, tokens: TokenFile, verified: JobTable
 ) -> None:
     operator = signed_in("operator")
-    answer = operator.post("/jobs/1/cutover", data={"proof": proof(operator), "percent": "100"})
+    answer = operator.post("/jobs/1/cutover", data={"proof": proof(operator), "percent": "100", "since": "0"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/jobs/1")
     assert verified.job.state is JobState.CUT_OVER
     assert "2 of 2 routes lead to the new namespaces" in operator.get("/jobs/1").text
