@@ -6,7 +6,7 @@ table, and the sentence here names only the kind of error.
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from orchestrator.core.model import CopyOutcome, Lease
@@ -45,11 +45,11 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`done`: the batch's work is on record, so its worker may go on with the next batch."""
+    """`goes_on`: nothing is wrong with the batch, and it is not due now, so its worker may take the next batch."""
 
     state: State
     text: str
-    done: bool = False
+    goes_on: bool = False
 
 
 LEASE_LOST = Outcome(State.RETRY, "the lease was lost; another worker repeats the batch")
@@ -81,8 +81,8 @@ def done(lease: Lease, counts: Mapping[str, object], seconds: float) -> Outcome:
     shown = [f"{word} {number:,}" for word, number in numbers.items() if number]
     text = ", ".join([*(shown or ["nothing to do"]), f"{seconds:.1f} s"])
     if numbers["parked"]:
-        return Outcome(State.FAILURE, f"{text}: `vecfleet park list {lease.job_id}` says why", done=True)
-    return Outcome(State.SUCCESS, text, done=True)
+        return Outcome(State.FAILURE, f"{text}: `vecfleet park list {lease.job_id}` says why", goes_on=True)
+    return Outcome(State.SUCCESS, text, goes_on=True)
 
 
 def _number(value: object) -> int:
@@ -91,6 +91,11 @@ def _number(value: object) -> int:
 
 def again(reason: str, after_seconds: float) -> Outcome:
     return Outcome(State.RETRY, f"{reason}; again {f'in {after_seconds:.0f} s' if after_seconds >= 1 else 'at once'}")
+
+
+def later(reason: str, after_seconds: float) -> Outcome:
+    """Return the outcome of a batch that waits for a moment, such as that from which reads show a deletion."""
+    return replace(again(reason, after_seconds), goes_on=after_seconds > 0)
 
 
 def parked(lease: Lease, reason: str) -> Outcome:

@@ -67,7 +67,7 @@ def run(
     queues: Collection[str] = QUEUES,
     watcher: Watcher | None = None,
 ) -> None:
-    """Work one wake-up and, if its batch was done quickly, further due batches of the same `queues`.
+    """Work one wake-up and, if its batch was done quickly or waits, further due batches of the same `queues`.
 
     A stale wake-up is a cheap no-op. Safe to call twice, and from two processes at once: each batch has its own lease,
     and nothing else is shared. If the process dies between two batches, the dispatcher sends wake-ups for due batches.
@@ -126,7 +126,7 @@ def _records(lease: Lease) -> int:
 
 
 def _work_on(process: WorkerProcess, lease: Lease, job: Job, watcher: Watcher | None) -> bool:
-    """Work on the batch and say whether it is done. Any other outcome is on record."""
+    """Work on the batch, put its outcome on record, and say whether its worker may take another one."""
     if watcher is not None:
         watcher.began(lease)
     with _told_of(lease), _traced(lease) as note, process.holder.holding(lease) as held:
@@ -134,7 +134,7 @@ def _work_on(process: WorkerProcess, lease: Lease, job: Job, watcher: Watcher | 
         note(outcome=str(outcome.state))
     if watcher is not None:
         watcher.ended(lease, outcome)
-    return outcome.done
+    return outcome.goes_on
 
 
 def _outcome(process: WorkerProcess, held: Held, job: Job) -> Outcome:
@@ -333,7 +333,7 @@ def _act_on(work: Work, error: Exception, busy_ms: int) -> Outcome:
         return outcomes.again("its worker was told to stop", 0)
     if isinstance(error, Later):
         requeue(error.seconds, "Waiting", error.why, spend_attempt=False)
-        return outcomes.again(error.why, error.seconds)
+        return outcomes.later(error.why, error.seconds)
     if isinstance(error, NotWhole):
         log.warning("a source is not deleted whole", why=error.why)
         with work.database.begin() as connection:

@@ -4,12 +4,13 @@ from collections.abc import Collection, Iterator
 from threading import Event
 
 import pytest
+import sqlalchemy as sa
 from in_one_process import TARGET, One, open_one, twenty_three
 from job_table import planned
 
 from orchestrator.core.model import Lease
 from orchestrator.core.states import QUEUES, BatchKind, BatchState
-from orchestrator.ledger import leasing
+from orchestrator.ledger import leasing, tables
 from vecfleet.errors import Unavailable
 from vecfleet.stores.memory import MemoryIndex
 from workers import calls, process, runner
@@ -110,6 +111,17 @@ def test_a_worker_whose_batch_failed_does_not_fail_at_the_next_ones_too(
         0,
         0,
     ]  # one went back, two stay as they are
+
+
+def test_a_worker_whose_batch_waits_for_fresh_reads_takes_the_next_one_meanwhile(due: One) -> None:
+    """Where reads lag, each deletion is looked at again later: that is no reason to send a wake-up for each."""
+    # Given namespaces that list fewer ids than planned, so that each is listed again when reads cannot lag any more
+    due.process.settings = due.process.settings.model_copy(update={"freshness_wait_seconds": 600.0})
+    with due.table.by_hand() as connection:
+        connection.execute(sa.update(tables.move).values(planned=tables.move.c.planned + 1))
+    # When a worker is woken for the first of them, then it lists them all
+    wake_for_one(due)
+    assert [(row.state, row.error_class) for row in due.table.rows(BatchKind.LIST)] == [("ready", "Waiting")] * 3
 
 
 def test_two_workers_at_once_go_on_with_different_batches(due: One) -> None:

@@ -54,7 +54,7 @@ LEASE = Lease(
 def test_a_copy_says_what_it_did_and_has_failed_if_records_wait_for_a_person(
     copied: dict[str, Any], state: State, text: str
 ) -> None:
-    assert outcomes.done(LEASE, outcomes.copied(CopyOutcome(**copied)), 0.8) == Outcome(state, text, done=True)
+    assert outcomes.done(LEASE, outcomes.copied(CopyOutcome(**copied)), 0.8) == Outcome(state, text, goes_on=True)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_copy_says_what_it_did_and_has_failed_if_records_wait_for_a_person(
     ],
 )
 def test_every_other_kind_of_work_says_what_it_did(counts: dict[str, object], text: str) -> None:
-    assert outcomes.done(LEASE, counts, 1.0) == Outcome(State.SUCCESS, text, done=True)
+    assert outcomes.done(LEASE, counts, 1.0) == Outcome(State.SUCCESS, text, goes_on=True)
 
 
 def test_a_services_words_stay_in_the_job_table_and_ours_are_told() -> None:
