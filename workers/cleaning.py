@@ -85,11 +85,23 @@ def clear_namespace(work: Work) -> dict[str, Any]:
     if work.move.clean_mode == "by_ids":
         _require_only_what_stays(work)
         return {"deleted": 0}
+    copied = _copied(work)
     if is_our_alias(work):
-        return {"deleted": _copied(work).count}
+        return {"deleted": copied.count}
+    if work.lease.answered_at is None or work.job.doubted_at is not None:
+        _delete_whole(work, copied)
+    if _list(work, namespace).count:
+        require_deletion_shown(work, work.job.source_lag_s, f"{namespace} is deleted but still lists ids")
+        raise NotProven(f"{namespace} still lists ids after its deletion")
+    leave_alias(work)
+    return {"deleted": copied.count}
+
+
+def _delete_whole(work: Work, expected: Tally) -> None:
+    """Delete the namespace if its ids are the `expected` ones. An earlier attempt may have deleted it."""
+    namespace = work.move.source
     version = work.source.version(namespace)
     listed = _list(work, namespace)
-    expected = _copied(work)
     already_deleted = work.lease.intended and listed.count == 0
     if already_deleted and work.job.doubted_at is not None:
         work.look_again(f"{namespace} lists no ids, and whether its deletion was asked for is in doubt")
@@ -99,24 +111,17 @@ def clear_namespace(work: Work) -> dict[str, Any]:
         if listed.count:
             raise NotWhole(f"{namespace} lists {listed.count} of {expected.count} ids", by_ids=True)
         already_deleted = True
-    if not already_deleted:
-        if work.lease.answered_at is not None:
-            require_deletion_shown(work, work.job.source_lag_s, f"{namespace} is deleted but still lists ids")
-            raise NotProven(f"{namespace} still lists ids after its deletion")
-        if listed != expected:
-            work.look_again(f"the ids listed in {namespace} are not yet those that were copied")
-            raise NotProven(
-                f"{namespace} lists {listed.count} ids, which are not the {expected.count} that were copied and proven"
-            )
-        counted = _require_complete_listing(work, listed.count)
-        if expected.count or work.move.proof_lsn is not None:
-            _require_fresh_proof(work, version)
-        work.source.delete_namespace(namespace, version, before=lambda: _intend_whole(work, listed.count, counted))
-        if _list(work, namespace).count:
-            require_deletion_shown(work, work.job.source_lag_s, f"{namespace} is deleted but still lists ids")
-            raise NotProven(f"{namespace} still lists ids after its deletion")
-    leave_alias(work)
-    return {"deleted": expected.count}
+    if already_deleted or work.lease.answered_at is not None:
+        return
+    if listed != expected:
+        work.look_again(f"the ids listed in {namespace} are not yet those that were copied")
+        raise NotProven(
+            f"{namespace} lists {listed.count} ids, which are not the {expected.count} that were copied and proven"
+        )
+    counted = _require_complete_listing(work, listed.count)
+    if expected.count or work.move.proof_lsn is not None:
+        _require_fresh_proof(work, version)
+    work.source.delete_namespace(namespace, version, before=lambda: _intend_whole(work, listed.count, counted))
 
 
 def _require_fresh_reads(work: Work) -> None:
@@ -182,7 +187,7 @@ def _require_fresh_proof(work: Work, version: int | None) -> None:
     records may have changed meanwhile. With a `version` the store itself compares, so nothing else is asked.
     """
     namespace, noted = work.move.source, work.move.proof_lsn
-    with work.database.begin() as connection:
+    with work.database.once() as connection:
         _require_young_proof(connection, work)
     last_write = newest_write(work) if version is None else version
     if last_write == noted:
@@ -229,12 +234,11 @@ def _of_copies(work: Work) -> Iterator[tuple[set[str], list[str]]]:
     """Yield, for each copy batch of the move, the source ids that the batch wrote and the other ids of its manifest."""
     last = 0
     while True:
-        with work.database.begin() as connection:
+        with work.database.once() as connection:
             rows = checks.written_page(connection, work.move.id, last, _PAGE)
-        if not rows:
-            return
+        read = 0
         for batch_id, tallies in groupby(rows, key=lambda row: row[0]):
-            last = batch_id
+            last, read = batch_id, read + 1
             ids: list[str] = []
             written: set[str] = set()
             for _, manifest, members, target_id in tallies:
@@ -242,6 +246,8 @@ def _of_copies(work: Work) -> Iterator[tuple[set[str], list[str]]]:
                 if target_id is not None:
                     written.update(manifests.select(ids, members))
             yield written, [record_id for record_id in ids if record_id not in written]
+        if read < _PAGE:
+            return
 
 
 def _list(work: Work, namespace: str) -> Tally:

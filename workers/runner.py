@@ -224,7 +224,7 @@ def _list(work: Work, busy_ms: Busy) -> Counts:
     if rest is not None:
         rest.end(work, busy_ms())
         return {"listed": rest.found}
-    with work.database.begin() as connection:
+    with work.database.once() as connection:
         cleanup.finish(connection, work.lease, {}, work.usage, busy_ms())
     return {}
 
@@ -249,7 +249,7 @@ def _check(step: Callable[[Work], tuple[Counts, list[Finding]]]) -> Callable[[Wo
 def _remove(step: Callable[[Work], Counts]) -> Callable[[Work, Busy], Counts]:
     def run_removal(work: Work, busy_ms: Busy) -> Counts:
         result = step(work)
-        with work.database.begin() as connection:
+        with work.database.once() as connection:
             cleanup.finish(connection, work.lease, result, work.usage, busy_ms())
         return result
 
@@ -313,7 +313,7 @@ def _act_on(work: Work, error: Exception, busy_ms: int) -> Outcome:
     lease, usage = work.lease, work.usage
 
     def requeue(seconds: float, error_class: str, text: str, *, spend_attempt: bool) -> None:
-        with work.database.begin() as connection:
+        with work.database.begin() if work.target.unanswered else work.database.once() as connection:
             batches.requeue(
                 connection,
                 lease,

@@ -289,13 +289,32 @@ def add_up(connection: sa.Connection, lease: Lease, kinds: Sequence[BatchKind], 
     return others + count
 
 
+def _deleted() -> sa.Select[int]:
+    ended = batches.DONE.cte("ended")
+    added = (
+        sa.update(t.move)
+        .where(_M.id == sa.bindparam("its_move"), sa.select(ended.c.id).exists())
+        .values(deleted=_M.deleted + sa.bindparam("its_deleted", type_=sa.BigInteger))
+        .returning(_M.id)
+        .cte("added")
+    )
+    return sa.select(added.c.id)
+
+
+_DELETED = _deleted()
+
+
 def finish(connection: sa.Connection, lease: Lease, found: dict[str, Any], usage: Usage, busy_ms: int) -> None:
-    """Settle a batch that is neither a copy nor a check; add a clean-up's deletions to the move. Raises LeaseLost."""
-    batches.done(connection, lease, found, usage, busy_ms)
-    if lease.kind in (BatchKind.CLEAR, BatchKind.REMOVE):
-        connection.execute(
-            sa.update(t.move).where(_M.id == lease.move_id).values(deleted=_M.deleted + found["deleted"])
-        )
+    """Settle a batch that is neither a copy nor a check; add a clean-up's deletions to the move. Raises LeaseLost.
+
+    One statement, so it needs no transaction around it.
+    """
+    if lease.kind not in (BatchKind.CLEAR, BatchKind.REMOVE):
+        batches.done(connection, lease, found, usage, busy_ms)
+        return
+    its_move = {"its_move": lease.move_id, "its_deleted": found["deleted"]}
+    if connection.execute(_DELETED, batches.ending(lease, found, usage, busy_ms) | its_move).one_or_none() is None:
+        raise batches.LeaseLost
 
 
 def add_up_missing(connection: sa.Connection, lease: Lease, missing: Mapping[int, int]) -> tuple[int, dict[int, Any]]:
