@@ -50,8 +50,11 @@ def plan_of(*planned_moves: PlannedMove, target: IndexInfo = INDEX, **policies: 
 
 
 def in_pinecone(plan: Plan) -> Plan:
-    """The same plan, into an index of an account that answers: a report looks into it."""
-    return plan.model_copy(update={"target": plan.target.model_copy(update={"store": "pinecone"})}).sealed()
+    """The same plan, in an account that answers: a report looks into its index."""
+    sides = {"source": plan.source, "target": plan.target}
+    return plan.model_copy(
+        update={side: ref.model_copy(update={"store": "pinecone"}) for side, ref in sides.items()}
+    ).sealed()
 
 
 def lift_the_edges(connection: sa.Connection) -> None:

@@ -61,7 +61,7 @@ def _say_jobs(rows: Iterable[tuple[JobRow, Totals]]) -> None:
             (
                 row.id,
                 with_left_behind(row.state, totals.left_behind),
-                moves_between(row.recipe, row.source, row.target),
+                moves_between(row.recipe, *row.sides),
                 f"{totals.expected:,}",
                 given_up_said(row, totals) or f"{totals.done:,}",
                 f"{totals.parked:,}",

@@ -15,7 +15,17 @@ from orchestrator.cli.output import say, say_table
 from orchestrator.core.following import of_plan
 from orchestrator.core.guards import watching
 from orchestrator.core.progress import proof
-from orchestrator.core.wording import a_month, counted, creation, duration, elapsed, in_namespaces, read_for, spoken
+from orchestrator.core.wording import (
+    a_month,
+    counted,
+    creation,
+    duration,
+    elapsed,
+    in_namespaces,
+    read_for,
+    sides,
+    spoken,
+)
 from orchestrator.ledger.deletions import DeletionEvidence
 from orchestrator.ledger.embeddings import Spent as TextsSpent
 from orchestrator.services.issues import ENDED_BY_A_PERSON
@@ -105,7 +115,7 @@ _IN_THE_LINE = {
 
 def plan(found: Plan) -> None:
     policies = found.policies
-    say(f"{found.recipe}: {found.source.typed} → {found.target.typed}", style="bold")
+    say(f"{found.recipe}: {' → '.join(sides(found))}", style="bold")
     if found.create_target:
         say(creation(found.create_target))
     if found.target.fields:
@@ -283,7 +293,7 @@ def _embedded(planned: TextCost | None, spent: TextsSpent) -> list[tuple[str, st
 
 def report(found: Report) -> None:
     job, totals, spent, planned = found.job, found.reading.totals, found.spent, found.job.estimate
-    say(f"Job {job.id} {spoken(job.state)}: {job.source} → {job.target}", style="bold")
+    say(f"Job {job.id} {spoken(job.state)}: {' → '.join(job.sides)}", style="bold")
     followed = totals.gone if job.policies.quiet_passes else 0  # deleted at the source while the targets followed it
     if job.state in ENDED_BY_A_PERSON and job.reason:
         say(f"  ended               {job.reason}")

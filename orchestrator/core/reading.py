@@ -9,7 +9,7 @@ from migrations.plan import Estimate, Policies
 from orchestrator.core.guards import Proof
 from orchestrator.core.model import JobColumns, Move, RecordCounts
 from orchestrator.core.states import JobState, MoveState
-from orchestrator.core.wording import counted
+from orchestrator.core.wording import counted, told_apart
 from vecfleet.stores.base import Usage
 
 _GIVEN_UP = frozenset({JobState.ROLLING_BACK, JobState.ROLLED_BACK, JobState.CANCELLED})
@@ -27,6 +27,15 @@ class JobRow(JobColumns):
     policies: Policies
     estimate: Estimate
     command: tuple[str, ...] = ()
+
+    @property
+    def same_index(self) -> bool:
+        return (self.source_store, self.source) == (self.target_store, self.target)
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """Return the names of source and target, as a person tells them apart."""
+        return told_apart(self.source_store, self.source, self.target_store, self.target)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

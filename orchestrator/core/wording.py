@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from migrations.plan import Monthly, NewIndex
+from migrations.plan import Monthly, NewIndex, Plan
 from orchestrator.core.model import Target
 
 POLICY_WAITS = "the policy waits: "
@@ -22,6 +22,18 @@ def counted(count: int, one: str, many: str) -> str:
 def moves_between(recipe: str, source: str, target: str) -> str:
     """Return what a job does, and where: `creators in seeds`, `reembed: small → small-anew`."""
     return f"{recipe} in {source}" if source == target else f"{recipe}: {source} → {target}"
+
+
+def told_apart(source_store: str, source: str, target_store: str, target: str) -> tuple[str, str]:
+    """Return the names of two indexes; if two stores have one of the same name, each behind its store."""
+    if source == target and source_store != target_store:
+        return f"{source_store}:{source}", f"{target_store}:{target}"
+    return source, target
+
+
+def sides(plan: Plan) -> tuple[str, str]:
+    """Return the names of a plan's source and target, as a person tells them apart."""
+    return told_apart(plan.source.store, plan.source.typed, plan.target.store, plan.target.typed)
 
 
 def read_for(read_units: float, requests: int) -> str:

@@ -123,7 +123,7 @@ def build(
         reading = status.reading(connection, job_id, namespaces=0)
         totals, kept = reading.totals, status.left_alone(connection, job_id)
         unlisted = status.unlisted(connection, job_id)
-        still_there = now if reading.job.source == reading.job.target else {}
+        still_there = now if reading.job.same_index else {}
         targets = moves.targets_of_job(connection, job_id)
         spent = status.spent(connection, job_id)
         total, asked = add_up(spent.values()), check_results.asked(connection, job_id)
@@ -174,7 +174,7 @@ def _left(
     if job.state not in (JobState.CLEANED, JobState.FINISHED):
         return now
     left = {target.namespace: target.verdict["expected"] for target in targets if target.verdict}
-    if job.source == job.target:
+    if job.same_index:
         left |= {name: now.get(name, 0) for name in kept}
         left |= {
             move.source: move.listed - move.deleted - move.gone - move.erased
@@ -350,7 +350,7 @@ def way_back(report: Report) -> str:
 def sizes(report: Report) -> tuple[str, str]:
     """Say how many namespaces, and how many vectors, there were before and after; if in two indexes, in which."""
     job, now, moved = report.job, report.after, sum(report.reading.totals.namespaces.values())
-    here, there = (f" in {job.source}", f" in {job.target}") if job.source != job.target else ("", "")
+    here, there = ("", "") if job.same_index else (f" in {side}" for side in job.sides)
     some = f", {moved:,} of them moved" if moved < report.namespaces_before else ""
     ours = f", {report.ours:,} of them created by this job" if report.ours else ""
     listed = "not listed" if report.vectors_before is None else f"{report.vectors_before:,}"

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from orchestrator.core.progress import headline
 from orchestrator.core.reading import ParkedGroup, given_up_said
 from orchestrator.core.states import JobState
-from orchestrator.core.wording import a_month, creation, duration, elapsed, moves_between, with_left_behind
+from orchestrator.core.wording import a_month, creation, duration, elapsed, moves_between, sides, with_left_behind
 from orchestrator.web import charts, searching, views
 from orchestrator.web.sessions import Session
 
@@ -105,6 +105,7 @@ _templates.globals |= {
     "headline": headline,
     "given_up_said": given_up_said,
     "moves_between": moves_between,
+    "sides": sides,
     "job_mark": _job_mark,
     "blank": searching.Wish(),
     "sorts": searching.SORTS,

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 import yaml
-from job_table import JobTable, plan_of, planned
+from job_table import JobTable, in_pinecone, plan_of, planned
 from terminal import Brain, Vecfleet, contents
 
 from migrations.estimating import Prices
@@ -276,9 +276,7 @@ def test_a_status_says_that_redis_is_down(vecfleet: Vecfleet, table: JobTable, m
 
 def test_a_report_in_all_its_formats(vecfleet: Vecfleet, brain: Brain, table: JobTable, database: Database) -> None:
     # Given a verified job, and a test run on record
-    plan = plan_of(planned("s", "t", 2))
-    in_pinecone = plan.target.model_copy(update={"store": "pinecone"})
-    table.apply(plan.model_copy(update={"target": in_pinecone}).sealed())
+    table.apply(in_pinecone(plan_of(planned("s", "t", 2))))
     table.verified()
     with database.begin() as connection:
         audit.note(connection, "ana", "test", 1, test="twin_deletion", result="PASSED")
@@ -394,6 +392,24 @@ def test_a_report_of_an_ended_job_says_what_it_left_and_not_what_is_there_now(
     else:
         assert "  namespaces          2 in brain before, 1 of them moved → 1 in delphi after\n" in said
         assert "  vectors             2 in what was moved → 2 in delphi after\n" in said
+
+
+def test_a_report_of_a_copy_into_another_store_counts_nothing_of_its_index_of_the_same_name_as_before(
+    vecfleet: Vecfleet, brain: Brain, table: JobTable
+) -> None:
+    # Given a copy from Postgres into an index of the same name, and a namespace that only the source is to keep
+    plan = plan_of(planned("first", "copy", 2))
+    source, target = (plan.source.model_copy(update={"store": store}) for store in ("pgvector", "pinecone"))
+    sides = {"source": source, "target": target, "recipe": "stores", "left_alone": ("second",)}
+    info = brain.store.describe("brain")
+    table.apply(plan.model_copy(update=sides).sealed(), target=info, source=info)
+    table.verified()
+    # Then the list of jobs and the report tell two indexes, and what the target holds is not counted as the source's
+    assert "stores: pgvector:brain → pinecone:brain" in vecfleet("jobs").out
+    said = vecfleet("report", "1").out
+    assert "pgvector:brain → pinecone:brain" in said
+    assert "  namespaces          2 in pgvector:brain before, 1 of them moved → 2 in pinecone:brain after\n" in said
+    assert "  vectors             2 in what was moved → 4 in pinecone:brain after\n" in said
 
 
 def test_evidence_says_when_a_source_was_read_against_which_wait(vecfleet: Vecfleet, table: JobTable) -> None:

@@ -71,6 +71,23 @@ def test_what_is_proven_is_one_sentence(state: JobState, verify: str, said: str 
     assert proof(seen) == progress(seen).proof == said
 
 
+@pytest.mark.parametrize(
+    ("stores", "said"),
+    [
+        (("pinecone", "pinecone"), "stores in brain"),
+        (("pinecone", "pgvector"), "stores: pinecone:brain → pgvector:brain"),
+    ],
+)
+def test_indexes_of_two_stores_that_share_a_name_are_told_as_two(stores: tuple[str, str], said: str) -> None:
+    """A copy from Pinecone to Postgres read like a job within one index."""
+    row = job(JobState.VERIFIED, recipe="stores", source_store=stores[0], target_store=stores[1])
+    assert f">{said}<" in pages.text("part_jobs.html", jobs=[(row, SUMS)], wish=Wish(), fillings=())
+    plan = plan_of(planned("s", "t"))
+    source, target = (plan.source.model_copy(update={"store": store, "index": "brain"}) for store in stores)
+    view = PlanView("plan.yaml", plan.model_copy(update={"recipe": "stores", "source": source, "target": target}), None)
+    assert f">{said}<" in pages.text("plans.html", session=None, plans=[view])
+
+
 def test_a_policy_that_is_a_time_is_told_as_one() -> None:
     view = PlanView("plan.yaml", plan_of(planned("s", "t", 2), soak_seconds=9_000, max_passes=9), None)
     told = pages.text("plan.html", session=Session("ana", True, "a proof"), view=view)
