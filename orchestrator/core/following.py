@@ -24,8 +24,8 @@ def freezes(job: JobRow) -> bool:
 
 
 def of_plan(plan: Plan) -> str | None:
-    """Say what will keep writers off the sources of a plan, and what a person does. None: they go on, or are none."""
-    if plan.policies.writers != "freeze" or plan.source.store == "parquet":
+    """Say what will keep writers off the sources of a plan, and what a person does. None: they go on."""
+    if plan.policies.writers != "freeze":
         return None
     if plan.source.store in WITHOUT_CLIENTS:
         return "nothing here keeps them off such a source: stop them yourself, before `vecfleet apply`"

@@ -57,6 +57,17 @@ def test_an_import_is_planned_like_any_other_and_needs_that_word(vecfleet: Vecfl
     assert (refused.code, "--no-backup" in refused.err) == (3, True)
 
 
+def test_who_imports_a_folder_is_told_by_the_plan_as_by_the_job_that_nothing_keeps_writers_off_it(
+    vecfleet: Vecfleet, brain: Brain
+) -> None:
+    """Only the job said so, when it was too late to stop them before it."""
+    exported(brain)
+    made = vecfleet("plan", "import", "exports/brain", "mind")
+    assert "writers: nothing here keeps them off such a source: stop them yourself, before `vecfleet apply`" in made.out
+    applied = vecfleet("apply", "plans/import-exports-brain.yaml", "--no-backup")
+    assert "frozen: no client writes to such a source by the routes: nobody is kept from it but by you" in applied.out
+
+
 def test_an_import_into_namespaces_that_hold_records_is_refused(vecfleet: Vecfleet, brain: Brain) -> None:
     exported(brain)
     refused = vecfleet("plan", "import", "exports/brain", "brain")
