@@ -27,7 +27,7 @@ MEANT = {
     "undo": "rollback",
 }
 """Words that people type who do not know ours yet, and the command that does it."""
-_DESTROYING = frozenset({"cleanup", "decommission", "delete", "forget", "purge", "wipe"})
+DESTROYING = frozenset({"cleanup", "decommission", "delete", "forget", "purge", "wipe"})
 _SLIP = 0.8  # of the letters are right: nobody is led to a command that destroys by less
 
 
@@ -46,7 +46,7 @@ def meant(typed: str, there: Collection[str]) -> list[str]:
     if typed in MEANT:
         return [MEANT[typed]]
     close = get_close_matches(typed, there)
-    return [name for name in close if name not in _DESTROYING or SequenceMatcher(None, typed, name).ratio() > _SLIP]
+    return [name for name in close if name not in DESTROYING or SequenceMatcher(None, typed, name).ratio() > _SLIP]
 
 
 class PlainCommand(TyperCommand):

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import orchestrator.cli
 from orchestrator.cli import signatures, steering
 from orchestrator.cli.commands import COMMANDS, GROUPS, OPTIONS, SECTIONS, build, listing
+from orchestrator.cli.misuse import DESTROYING, MEANT
 
 REPOSITORY = Path(orchestrator.cli.__path__[0]).parents[1]
 EXPECTED = {
@@ -147,6 +148,13 @@ def test_the_many_options_of_a_plan_stand_in_sections_and_each_of_them_in_one() 
     assert titles == ["Arguments", *OPTIONS]
     options = re.findall(r"^  (--[a-z-]+)", said, re.MULTILINE)
     assert options[:3] == ["--namespace", "--skip", "--out"] and len(options) == len(set(options)) > 40
+
+
+def test_a_word_that_people_guess_is_no_command_and_leads_to_one() -> None:
+    typed_first = {words.split()[0] for words in COMMANDS}
+    assert not MEANT.keys() & typed_first
+    assert set(MEANT.values()) | DESTROYING <= COMMANDS.keys()
+    assert not set(MEANT.values()) & DESTROYING
 
 
 def test_a_listing_that_loads_no_command_says_what_the_commands_do() -> None:
