@@ -4,6 +4,8 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,6 @@ from job_table import JobTable, plan_of, planned
 from rich.console import Console
 from terminal import Vecfleet, contents
 
-from orchestrator.cli import steering
 from orchestrator.cli.watching import draw
 from orchestrator.core.progress import progress
 from orchestrator.core.states import JobState
@@ -19,7 +20,6 @@ from orchestrator.core.wording import duration
 from orchestrator.embedded.process import Process
 from orchestrator.ledger import status
 from orchestrator.ledger.database import Database
-from orchestrator.services import acts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240.0
@@ -67,21 +67,59 @@ def test_watching_a_job_that_rests_elsewhere_is_not_a_success(
         assert "next: vecfleet" in answer.err
 
 
+@contextmanager
+def somebody_types(environment: dict[str, str], log: Path, *words: str) -> Iterator[Process]:
+    """A `vecfleet` of its own, which writes into this log, until the test has seen enough of it."""
+    command = [sys.executable, "-P", "-m", "orchestrator", *words]
+    process = Process.launch("watch", command, log=log, cwd=REPOSITORY, env={**os.environ, **environment})
+    try:
+        yield process
+    finally:
+        process.stop(PATIENCE_S)
+
+
+def exit_code(process: Process) -> int:
+    assert process.child is not None
+    return process.child.wait(PATIENCE_S)
+
+
 @pytest.mark.parametrize(
-    ("resume_to", "hoped"), [("running", "verified"), ("cleaning", "cleaned"), ("rolling_back", "rolled_back")]
+    ("words", "resume_to", "rests", "says"),
+    [
+        ("resume 1", JobState.RUNNING, JobState.VERIFIED, None),
+        ("resume 1", JobState.ROLLING_BACK, JobState.ROLLED_BACK, None),
+        ("resume 1", JobState.CLEANING, JobState.NEEDS_ATTENTION, "job 1 is not cleaned: it needs attention"),
+        ("retry 1 failed", None, JobState.VERIFIED, None),
+        ("retry 1 failed", None, JobState.NEEDS_ATTENTION, "job 1 is not verified: it needs attention"),
+    ],
 )
 def test_a_job_that_goes_on_is_watched_to_where_it_was_on_its_way(
-    vecfleet: Vecfleet, table: JobTable, monkeypatch: pytest.MonkeyPatch, resume_to: str, hoped: str
+    environment: dict[str, str],
+    table: JobTable,
+    tmp_path: Path,
+    words: str,
+    resume_to: JobState | None,
+    rests: JobState,
+    says: str | None,
 ) -> None:
-    watched = list[object]()
-    monkeypatch.setattr(steering, "watch", lambda _, job, wanted: watched.append((job, hoped in wanted)))
+    # Given a job with a batch that failed, or one that was paused
     table.apply(plan_of(planned("s", "t", 2)))
-    table.put(state="paused", resume_to=resume_to)
-    answer = vecfleet("resume", "1", "--watch")
-    assert answer.code == 0 and "job 1 goes on" in answer.out and watched == [(1, True)]
-    # And so it is after a retry
-    monkeypatch.setattr(acts, "retry", lambda *_: 1)
-    assert vecfleet("retry", "1", "failed", "--watch").code == 0 and watched == [(1, True)] * 2
+    table.listed({"s": [["a"], ["b"]]})
+    good, bad = table.take()
+    table.copy(good)
+    table.park(bad)
+    table.advance()
+    if resume_to is not None:
+        table.put(state="paused", resume_to=resume_to)
+    # When it goes on while somebody watches, and comes to rest
+    log = tmp_path / "watch.log"
+    with somebody_types(environment, log, *words.split(), "--watch") as process:
+        process.wait_until(lambda: "waits: no dispatcher" in log.read_text(), PATIENCE_S)
+        table.put(state=rests, resume_to=JobState.RUNNING if rests is JobState.NEEDS_ATTENTION else None)
+        code = exit_code(process)
+    # Then it succeeds only where the job is where it was on its way to
+    assert code == (0 if says is None else 1)
+    assert (says or "next: vecfleet ") in log.read_text()
 
 
 def test_a_parked_batch_is_named_once(vecfleet: Vecfleet, table: JobTable) -> None:
@@ -104,16 +142,11 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(
     table.apply(plan_of(planned("s", "t", 2)))
     before = contents(database)
     log = tmp_path / "watch.log"
-    words = [sys.executable, "-P", "-m", "orchestrator", "status", "1", "--watch"]
-    process = Process.launch("watch", words, log=log, cwd=REPOSITORY, env={**os.environ, **environment})
-    try:
+    with somebody_types(environment, log, "status", "1", "--watch") as process:
         process.wait_until(lambda: "job 1 planned" in log.read_text(), PATIENCE_S)
         # When they press Ctrl-C
         os.kill(process.pid, signal.SIGINT)
-        assert process.child is not None
-        code = process.child.wait(PATIENCE_S)
-    finally:
-        process.stop(PATIENCE_S)
+        code = exit_code(process)
     # Then the message says that the job goes on, and how to come back; and so it does
     assert code == 130
     assert "The job goes on without this terminal." in log.read_text()
