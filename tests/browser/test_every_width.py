@@ -1,4 +1,4 @@
-"""Every page on a phone, a tablet and a desk: no table is cut, no text stands beside its box, and none is Python's."""
+"""Every page on a phone, a tablet and a desk: no table is cut or fills a phone, no text stands beside its box."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 WIDTHS = (390, 768, 1_130, 1_280)
 AT = "http://page.test"
 KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-# Of each text on the page: is a line of it outside of the box that it stands in? And does a box scroll sideways?
+# Of each text on the page: is a line of it outside of the box that it stands in? And does a box scroll sideways,
+# or fill a phone's screen, so that nothing else can be scrolled to?
 FOUND = """() => {
   const HIDDEN = ".hidden, .skip, details:not([open]) > :not(summary)";
   const found = [], wide = document.documentElement;
   if (wide.scrollWidth > wide.clientWidth) found.push(`the page is ${wide.scrollWidth} wide`);
-  for (const box of document.querySelectorAll(".scroll"))
-    if (box.scrollWidth > box.clientWidth) found.push(`${box.getAttribute("aria-label") || box.tagName} is cut`);
+  for (const box of document.querySelectorAll(".scroll")) {
+    const name = box.getAttribute("aria-label") || box.tagName;
+    if (box.scrollWidth > box.clientWidth) found.push(`${name} is cut`);
+    if (innerWidth < 640 && box.clientHeight > 0.8 * innerHeight) found.push(`${name} fills the screen`);
+  }
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let text; (text = texts.nextNode());) {
     const parent = text.parentElement, box = parent.closest("td, th, dd, dt, li, p, button, a, h1, h2, nav, .card");
