@@ -121,7 +121,7 @@ def going_back(job: JobColumns, *, deleting: bool) -> str:
         return f"vecfleet status {job.id} --watch"
     if job.cut_over_percent and not deleting:
         return f"vecfleet reverse {job.id}"
-    undone = _S.ROLLING_BACK in JOB_EDGES[job.state] and job.state is not _S.PAUSED and not deleting
+    undone = _S.ROLLING_BACK in JOB_EDGES[job.state] and job.state not in (_S.PAUSING, _S.PAUSED) and not deleting
     return f"vecfleet {'rollback' if undone else 'cancel'} {job.id}"
 
 

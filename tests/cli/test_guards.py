@@ -174,13 +174,28 @@ def test_rolling_back_a_job_whose_readers_are_on_the_new_side(
 @pytest.mark.parametrize(
     ("job", "goes_back_by"),
     [
+        ({"state": "planned"}, "cancel 1"),
         ({"state": "running"}, "cancel 1"),
+        ({"state": "running", "cut_over_percent": 100}, "reverse 1"),
+        ({"state": "copied"}, "rollback 1"),
+        ({"state": "copied", "resume_to": "cleaning", "cut_over_percent": 100}, "cancel 1"),
         ({"state": "verified"}, "rollback 1"),
-        ({"state": "paused", "resume_to": "copied"}, "cancel 1"),
         ({"state": "verified", "cut_over_percent": 5}, "reverse 1"),
         ({"state": "cut_over", "cut_over_percent": 100}, "reverse 1"),
         ({"state": "cleaning", "cut_over_percent": 100}, "status 1 --watch"),
+        ({"state": "needs_attention", "resume_to": "running"}, "rollback 1"),
+        ({"state": "needs_attention", "resume_to": "copied", "cut_over_percent": 100}, "reverse 1"),
+        ({"state": "needs_attention", "resume_to": "cleaning", "cut_over_percent": 100}, "cancel 1"),
+        ({"state": "needs_attention", "resume_to": "rolling_back"}, "rollback 1"),
+        ({"state": "pausing", "resume_to": "copied"}, "cancel 1"),
+        ({"state": "pausing", "resume_to": "copied", "cut_over_percent": 100}, "reverse 1"),
+        ({"state": "pausing", "resume_to": "cleaning", "cut_over_percent": 100}, "cancel 1"),
+        ({"state": "paused", "resume_to": "copied"}, "cancel 1"),
+        ({"state": "paused", "resume_to": "copied", "cut_over_percent": 100}, "reverse 1"),
         ({"state": "paused", "resume_to": "cleaning", "cut_over_percent": 100}, "cancel 1"),
+        ({"state": "paused", "resume_to": "rolling_back"}, "cancel 1"),
+        ({"state": "cancelling"}, "status 1 --watch"),
+        ({"state": "rolling_back"}, "status 1 --watch"),
     ],
 )
 def test_a_way_back_is_not_planned_before_its_job_has_ended(
@@ -190,6 +205,9 @@ def test_a_way_back_is_not_planned_before_its_job_has_ended(
     verified.put(**job)
     refuse(vecfleet, database, "plan", "reverse", "1", says="and has not ended")
     assert vecfleet("plan", "reverse", "1").err.endswith(f"\nnext: vecfleet {goes_back_by}\n")
+    # And the command that it names is not refused in turn
+    words = goes_back_by.removesuffix(" --watch").split()
+    assert vecfleet(*words, *(["--yes"] if words[0] in ("cancel", "rollback") else [])).code == 0
 
 
 def test_rolling_back_says_what_it_deletes(vecfleet: Vecfleet, verified: JobTable) -> None:
