@@ -67,7 +67,7 @@ def test_a_pause_after_the_dispatcher_sent_wake_ups_recalls_them_though_they_wer
             sent, _ = batches.dispatch(dispatcher, table.job_id)
             # When a person pauses the job
             paused = pool.submit(acts.pause, table.database, table.job_id, "ana")
-            somebody_waits(table)
+            somebody_waits(table, unless=paused)
         paused.result(PATIENCE_S)
     # Then the pause waits for it and takes all of them back
     assert len(sent) == 2
