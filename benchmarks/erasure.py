@@ -18,7 +18,7 @@ from benchmarks.runner import alone
 from benchmarks.tenancy import emulator, make_index
 from orchestrator import schema
 from orchestrator.bootstrap import Fleet
-from orchestrator.embedded import Postgres
+from orchestrator.embedded.postgres import Postgres
 from orchestrator.services.erase import JobTableBooks
 from vecfleet.names import Tenant
 from vecfleet.records import Record

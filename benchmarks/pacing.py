@@ -28,7 +28,7 @@ from benchmarks.simulating.limited import FAR, HERE, Counted, Network, Service, 
 from emulator.calls import Call
 from emulator.errors import Refusal
 from emulator.limits import Limits as Enforced
-from orchestrator import embedded
+from orchestrator.embedded.redis import Redis as RedisServer
 from vecfleet.errors import RateLimited
 from workers.lane import Lane
 from workers.pace import Pace
@@ -170,7 +170,7 @@ def _other(world: World, enforced: Enforced, kind: Asking) -> Callable[[], None]
 
 
 def simulated(seeds: int, quick: bool) -> Iterator[Figure]:
-    with TemporaryDirectory(prefix="vecfleet-bench-") as folder, embedded.Redis(Path(folder), durable=False) as redis:
+    with TemporaryDirectory(prefix="vecfleet-bench-") as folder, RedisServer(Path(folder), durable=False) as redis:
         for kind in KINDS:
             for shape in SHAPES:
                 for processes in (4,) if quick else PROCESSES:

@@ -22,8 +22,8 @@ from migrations.plan import Estimate, IndexRef, Plan, PlannedMove, Policies
 from migrations.routing import Ownership
 from orchestrator import schema
 from orchestrator.core.freshness import Waits
-from orchestrator.embedded import Postgres
 from orchestrator.embedded.ports import free_port, listening
+from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.process import Process
 from orchestrator.ledger import jobs
 from orchestrator.ledger.database import Database

@@ -26,10 +26,10 @@ import redis
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
-from orchestrator.embedded import Postgres, Redis
 from orchestrator.embedded.ports import free_port, listening
-from orchestrator.embedded.postgres import ADMINISTRATOR, FLEET, OWNER
+from orchestrator.embedded.postgres import ADMINISTRATOR, FLEET, OWNER, Postgres
 from orchestrator.embedded.process import Process
+from orchestrator.embedded.redis import Redis
 from orchestrator.embedded.server import Server
 from tests import shared
 

@@ -33,11 +33,13 @@ from benchmarks.simulating.parts import (
     redis_of,
 )
 from benchmarks.simulating.world import World
-from orchestrator import embedded, schema
+from orchestrator import schema
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.model import Wakeup
 from orchestrator.core.states import QUEUES
 from orchestrator.dispatcher import Dispatcher
+from orchestrator.embedded.postgres import Postgres
+from orchestrator.embedded.redis import Redis as RedisServer
 from orchestrator.ledger.database import Database
 from vecfleet.settings import Settings
 from vecfleet.stores.base import IndexInfo, Limits, Store
@@ -166,7 +168,7 @@ class Simulated:
 class Servers:
     """The private Postgres and Redis of one simulation after another: each finds them empty."""
 
-    def __init__(self, postgres: embedded.Postgres, redis: embedded.Redis) -> None:
+    def __init__(self, postgres: Postgres, redis: RedisServer) -> None:
         self._postgres, self._redis = postgres, redis
         self._numbers = count()
         schema.upgrade(postgres.url)
@@ -211,5 +213,5 @@ class Servers:
 
 @contextmanager
 def servers(folder: Path) -> Iterator[Servers]:
-    with embedded.Postgres(folder, durable=False) as postgres, embedded.Redis(folder, durable=False) as redis:
+    with Postgres(folder, durable=False) as postgres, RedisServer(folder, durable=False) as redis:
         yield Servers(postgres, redis)

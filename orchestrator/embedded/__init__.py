@@ -15,9 +15,3 @@ scaling     the number of workers of a running stack
 stack       all of it together: start, watch, stop
 foreground  `vecfleet up`
 """
-
-from orchestrator.embedded.postgres import Postgres
-from orchestrator.embedded.process import DidNotStart
-from orchestrator.embedded.redis import Redis
-
-__all__ = ["DidNotStart", "Postgres", "Redis"]

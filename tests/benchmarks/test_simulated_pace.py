@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.pacing import KINDS, Lived, life
-from orchestrator import embedded
+from orchestrator.embedded.redis import Redis
 
 
 @pytest.fixture(scope="module")
 def empty_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder: Path = tmp_path_factory.mktemp("redis")
-    with embedded.Redis(folder, durable=False) as redis:
+    with Redis(folder, durable=False) as redis:
         yield redis.url
 
 

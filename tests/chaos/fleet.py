@@ -20,9 +20,10 @@ import psycopg
 
 from orchestrator import schema
 from orchestrator.bootstrap import Fleet
-from orchestrator.embedded import Postgres, Redis
 from orchestrator.embedded.ports import free_port
+from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.process import Process
+from orchestrator.embedded.redis import Redis
 from tests.chaos.model import serving_model
 from tests.chaos.schedule import DEADLINE_S, FRESHNESS_S, ROUTES_STALE_S
 from tests.embedding_service import KEY

@@ -228,7 +228,10 @@ def test_a_choice_reaches_the_command_as_a_member_of_its_own_class(monkeypatch: 
 
 
 # Verbs whose work needs no such library until it begins: who only asks the job table, or reads a plan, waits for none.
-_LIGHT = ("jobs", "looking", "planning", "steering", "parking", "watching", "books", "comparing", "mapping")
+_LIGHT = (
+    *("jobs", "looking", "planning", "steering", "parking", "watching", "books", "comparing", "mapping"),
+    "processes",  # it becomes another program, which loads its own
+)
 _HEAVY = ("numpy", "pyarrow", "pinecone", "grpc", "celery", "kombu", "redis", "httpx", "structlog", "opentelemetry")
 
 

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from orchestrator.bootstrap import Fleet
 from orchestrator.doctor import examine
-from orchestrator.embedded import Postgres
+from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.server import Server
 from vecfleet.errors import BadInput
 from vecfleet.settings import Settings

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.embedded import Postgres
 from orchestrator.embedded.ports import free_port
-from orchestrator.embedded.postgres import FLEET
+from orchestrator.embedded.postgres import FLEET, Postgres
 from orchestrator.embedded.process import Process
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -11,9 +11,9 @@ import psutil
 import psycopg
 import pytest
 
-from orchestrator.embedded import Postgres
 from orchestrator.embedded.account import ELSEWHERE, Account
 from orchestrator.embedded.ports import free_port
+from orchestrator.embedded.postgres import Postgres
 
 ROOT = os.geteuid() == 0
 

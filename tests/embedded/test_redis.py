@@ -9,8 +9,9 @@ import psutil
 import pytest
 import redis
 
-from orchestrator.embedded import Postgres, Redis
 from orchestrator.embedded.account import Account
+from orchestrator.embedded.postgres import Postgres
+from orchestrator.embedded.redis import Redis
 
 
 def test_it_lets_nobody_in_without_the_password(redis_server: Redis) -> None:

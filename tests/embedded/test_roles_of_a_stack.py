@@ -7,8 +7,7 @@ import psycopg
 import pytest
 
 from orchestrator import schema
-from orchestrator.embedded import Postgres
-from orchestrator.embedded.postgres import DATABASE, FLEET, OWNER, VECTORS
+from orchestrator.embedded.postgres import DATABASE, FLEET, OWNER, VECTORS, Postgres
 from orchestrator.embedded.record import StackRecord
 from orchestrator.embedded.stack import Stack, down
 from vecfleet.settings import Settings

@@ -15,11 +15,11 @@ import pytest
 import redis
 from job_table import JobTable, plan_of, planned
 
-from orchestrator.embedded import DidNotStart, Redis
 from orchestrator.embedded.foreground import exports
 from orchestrator.embedded.ports import listening
-from orchestrator.embedded.process import Process
+from orchestrator.embedded.process import DidNotStart, Process
 from orchestrator.embedded.record import StackRecord
+from orchestrator.embedded.redis import Redis
 from orchestrator.embedded.stack import MAX_RESTARTS, Stack, down
 from orchestrator.ledger.database import Database
 from orchestrator.ledger.leasing import owner_of

@@ -14,9 +14,10 @@ import pytest
 from job_table import JobTable, plan_of, planned
 
 from orchestrator import schema
-from orchestrator.embedded import DidNotStart, Postgres
 from orchestrator.embedded.addresses import SUITS_EMULATOR
 from orchestrator.embedded.ports import claim_port, free_port, listening
+from orchestrator.embedded.postgres import Postgres
+from orchestrator.embedded.process import DidNotStart
 from orchestrator.embedded.record import StackRecord
 from orchestrator.embedded.sealing import AUDIT_KEY
 from orchestrator.embedded.stack import Stack, down, up_in_background

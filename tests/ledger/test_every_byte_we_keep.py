@@ -13,7 +13,7 @@ from job_table import JobTable, plan_of, planned
 from migrations.plan import write_plan
 from orchestrator.core.model import Wakeup
 from orchestrator.core.states import BatchKind
-from orchestrator.embedded import Redis
+from orchestrator.embedded.redis import Redis
 from orchestrator.ledger import audit
 from orchestrator.ledger.database import Database
 from orchestrator.pace_view import scope_of

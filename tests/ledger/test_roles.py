@@ -8,8 +8,7 @@ from psycopg import sql
 from sqlalchemy.exc import ProgrammingError
 
 from orchestrator import schema
-from orchestrator.embedded import Postgres
-from orchestrator.embedded.postgres import FLEET, OWNER
+from orchestrator.embedded.postgres import FLEET, OWNER, Postgres
 from orchestrator.ledger import audit, doubts
 from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.database import Database

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from orchestrator.embedded import Postgres
+from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.stack import Stack, down
 from tests.stories.launching import type_out
 from tests.stories.world import SEEDS

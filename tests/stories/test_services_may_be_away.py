@@ -13,7 +13,8 @@ import redis
 
 from orchestrator import schema
 from orchestrator.core.states import BatchKind, BatchState, JobState
-from orchestrator.embedded import Postgres, Redis
+from orchestrator.embedded.postgres import Postgres
+from orchestrator.embedded.redis import Redis
 from orchestrator.queue import require_broker
 from orchestrator.services import acts
 from tests.stories.emulated import as_twins, assert_same_index

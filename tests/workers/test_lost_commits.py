@@ -16,8 +16,7 @@ from job_table import planned
 from orchestrator import schema
 from orchestrator.core.states import BatchKind, BatchState, JobState
 from orchestrator.dispatcher import Dispatcher
-from orchestrator.embedded import Postgres
-from orchestrator.embedded.postgres import FLEET
+from orchestrator.embedded.postgres import FLEET, Postgres
 from orchestrator.ledger import cleanup, continuity, leasing
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
