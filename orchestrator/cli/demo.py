@@ -82,8 +82,12 @@ def demo(
                 durable=False,
                 settings=Settings.load(),
             )
-            with stack:
-                migrate(home, stack.environment)
+            stack.begin()
+            try:
+                migrate(home, stack.environment)  # meanwhile the page and Flower start, and nothing of it needs them
+                stack.wait_until_ready()
+            finally:
+                stack.stop()
             if made_outer:
                 outer.rmdir()
             say("\nEverything is stopped and erased again; `vecfleet demo --keep` leaves it running.")

@@ -97,6 +97,11 @@ class Program:
 
     def start(self, launched: Callable[[Process], object] = lambda _: None) -> Self:
         """Start it, and return once it is ready. `launched` gets the process at once, before it is ready."""
+        self.launch(launched)
+        self.wait_until_ready()
+        return self
+
+    def launch(self, launched: Callable[[Process], object]) -> None:
         self.process = Process.launch(
             self.name,
             self.command,
@@ -106,12 +111,14 @@ class Program:
             port=self.port,
         )
         launched(self.process)
+
+    def wait_until_ready(self) -> None:
+        assert self.process is not None, "it was launched"
         try:
             self.process.wait_until(self._ready, START_S)
         except DidNotStart:
             self.stop()
             raise
-        return self
 
     def stop(self) -> None:
         if self.process is not None:

@@ -101,13 +101,23 @@ class Stack:
     def __post_init__(self) -> None:
         self.state_dir = self.state_dir.absolute()
         self._servers: list[Part] = []
-        self._fleet: list[Part] = []
+        self._fleet: list[programs.Program] = []
         self._held = ExitStack()
         self._deaths: Counter[str] = Counter()
         self._record = StackRecord(Process.current("supervisor"), self.durable)
 
     def start(self) -> Self:
         """Start everything. When it returns, everything runs; when it raises, nothing runs."""
+        self.begin()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def begin(self) -> None:
+        """Start everything, and wait for the servers alone. When it raises, nothing runs."""
         with ExitStack() as held:
             held.enter_context(only_supervisor(self.state_dir))
             clear_leftovers(self.state_dir)
@@ -117,12 +127,16 @@ class Stack:
         try:
             self._write(self._record)
             self._start_servers()
-            self._start_fleet()
-            self._write(replace(self._record, ready=True, environment=self.environment))
+            self._launch_fleet()
         except BaseException:
             self.stop()
             raise
-        return self
+
+    def wait_until_ready(self) -> None:
+        """Return once all that `begin` began runs."""
+        for program in self._fleet:
+            program.wait_until_ready()
+        self._write(replace(self._record, ready=True, environment=self.environment))
 
     def watch(self) -> None:
         """Restart processes that die, until interrupted. Raises DidNotStart if one dies too often; the rest runs on."""
@@ -188,7 +202,7 @@ class Stack:
         for tries_left in reversed(range(PORT_TRIES)):
             emulator = programs.emulator(self.state_dir, self.load, self.reads_lag_s, keep=self.durable)
             try:
-                self._begin(emulator, self._servers)
+                self._begin(emulator)
                 break
             except DidNotStart as failure:
                 if not tries_left or programs.CANNOT_LISTEN not in failure.message:
@@ -199,10 +213,10 @@ class Stack:
 
     def _serve(self, kind: type[Server]) -> str:
         server = kind(self.state_dir, durable=self.durable)
-        self._begin(server, self._servers)
+        self._begin(server)
         return server.client_url
 
-    def _start_fleet(self) -> None:
+    def _launch_fleet(self) -> None:
         if self.dispatcher or self.workers or self.web:
             self._upgrade()
             if self.settings.database_url is None:
@@ -225,13 +239,13 @@ class Stack:
                 "OPERATOR_TOKEN": token.get_secret_value() if token else secrets.token_urlsafe(16),
             }
         if self.dispatcher:
-            self._begin(programs.dispatcher(self.state_dir, self._with_links()), self._fleet)
+            self._launch(programs.dispatcher(self.state_dir, self._with_links()))
         for number in range(1, self.workers + 1):
-            self._begin(self._worker(number), self._fleet)
+            self._launch(self._worker(number))
         if self.web:
-            self._begin(programs.web(self.state_dir, self.environment, web_port), self._fleet)
+            self._launch(programs.web(self.state_dir, self.environment, web_port))
         if self.flower:
-            self._begin(programs.flower(self.state_dir, self._with_links(), flower_port), self._fleet)
+            self._launch(programs.flower(self.state_dir, self._with_links(), flower_port))
 
     def _with_links(self) -> dict[str, str]:
         """Return the environment of a process that leads people to the page: where they find it, as behind a proxy."""
@@ -259,9 +273,13 @@ class Stack:
             return free_port(chosen)
         return claim_port(self.state_dir, name)
 
-    def _begin(self, part: Part, parts: list[Part]) -> None:
-        parts.append(part)
-        part.start(self._launched)
+    def _begin(self, server: Part) -> None:
+        self._servers.append(server)
+        server.start(self._launched)
+
+    def _launch(self, program: programs.Program) -> None:
+        self._fleet.append(program)
+        program.launch(self._launched)
 
     def _scale(self) -> None:
         """Start or stop workers until as many run as were asked for."""
@@ -270,7 +288,7 @@ class Stack:
             return
         self.tell(f"{wanted} workers are wanted; {self.workers} run.")
         for number in range(self.workers + 1, wanted + 1):
-            self._begin(self._worker(number), self._fleet)
+            self._launch(self._worker(number))
         for part in [member for member in self._fleet if member.name.startswith(programs.WORKER)][wanted:]:
             part.stop()
             self._fleet.remove(part)

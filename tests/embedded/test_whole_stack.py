@@ -5,12 +5,14 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from shutil import copy
 
 import httpx
 import orjson
 import pytest
+import redis
 from job_table import JobTable, plan_of, planned
 
 from orchestrator import schema
@@ -18,6 +20,7 @@ from orchestrator.embedded.addresses import SUITS_EMULATOR
 from orchestrator.embedded.ports import claim_port, free_port, listening
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.process import DidNotStart
+from orchestrator.embedded.programs import Program
 from orchestrator.embedded.record import StackRecord
 from orchestrator.embedded.sealing import AUDIT_KEY
 from orchestrator.embedded.stack import Stack, down, up_in_background
@@ -170,6 +173,28 @@ def test_its_notices_lead_to_its_page_or_to_the_address_that_was_named_for_it(
             # Then its notice leads to its page
             page = named or stack.environment["WEB_URL"]
             assert [orjson.loads(asked.body)["url"] for asked in receiver.asked] == [f"{page}/jobs/{job_id}"]
+
+
+def test_work_may_begin_while_flower_still_starts_and_who_waits_for_it_is_told_how_it_ended(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a Flower that takes long to start
+    slow = Program("flower", ["sleep", "600"], state_dir=state_dir, env={}, uses=("PATH",), port=free_port())
+    monkeypatch.setattr("orchestrator.embedded.programs.flower", lambda *_: slow)
+    stack = Stack(state_dir, flower=True, durable=False, settings=NOTHING)
+    stack.begin()
+    try:
+        # Then the servers can be used, and no other shell joins a stack that is not whole
+        with closing(redis.Redis.from_url(stack.environment["REDIS_URL"])) as client:
+            assert client.ping()
+        assert not recorded(state_dir).ready
+        # And when Flower ends before it answered, who waits for all is told
+        [flower] = [process for process in recorded(state_dir).processes if process.name == "flower"]
+        flower.stop(5.0)
+        with pytest.raises(DidNotStart, match="flower stopped by signal SIGTERM while starting"):
+            stack.wait_until_ready()
+    finally:
+        stack.stop()
 
 
 def test_up_in_the_background_returns_once_everything_is_ready(state_dir: Path) -> None:
