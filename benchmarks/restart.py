@@ -29,9 +29,10 @@ from benchmarks.runner import alone
 from orchestrator.bootstrap import Fleet
 from orchestrator.core.model import Job
 from orchestrator.core.states import JobState
+from orchestrator.embedded.background import up_in_background
 from orchestrator.embedded.programs import PYTHON
 from orchestrator.embedded.record import StackRecord as OnRecord
-from orchestrator.embedded.stack import down, up_in_background
+from orchestrator.embedded.stack import down
 from orchestrator.ledger import jobs
 from orchestrator.services import acts
 from vecfleet.records import Record

@@ -25,9 +25,10 @@ from orchestrator.cli.running import WORKERS, page_address
 from orchestrator.cli.session import fleet
 from orchestrator.cli.watching import INTERRUPTED, NotReached
 from orchestrator.core.wording import duration
+from orchestrator.embedded.background import up_in_background
 from orchestrator.embedded.foreground import endings_interrupt, exports
 from orchestrator.embedded.programs import PYTHON
-from orchestrator.embedded.stack import Stack, up_in_background
+from orchestrator.embedded.stack import Stack
 from vecfleet.embedders import LOCAL_MODEL
 from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings

@@ -16,10 +16,11 @@ from orchestrator.cli.session import fleet
 from orchestrator.core.states import JOB_ENDED, JobState
 from orchestrator.core.wording import being
 from orchestrator.embedded import addresses
+from orchestrator.embedded.background import up_in_background
 from orchestrator.embedded.foreground import exports, run
 from orchestrator.embedded.programs import PYTHON
 from orchestrator.embedded.record import StackRecord, running
-from orchestrator.embedded.stack import Stack, down, up_in_background
+from orchestrator.embedded.stack import Stack, down
 from orchestrator.ledger import jobs
 from orchestrator.ledger.database import Database
 from orchestrator.telemetry import logs, tracing

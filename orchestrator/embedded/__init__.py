@@ -14,4 +14,5 @@ sealing     the key of the audit trail of our own job table
 scaling     the number of workers of a running stack
 stack       all of it together: start, watch, stop
 foreground  `vecfleet up`
+background  `vecfleet up --detach`
 """

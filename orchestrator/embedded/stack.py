@@ -4,12 +4,11 @@ The servers that the settings name (DATABASE_URL, REDIS_URL, PINECONE_API_KEY) a
 Whatever is killed, `down` finds the rest: each process is on record once it exists, by pid and time of birth.
 """
 
-import os
 import secrets
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -46,9 +45,6 @@ STOP_S = 30.0
 
 SUPERVISOR_STOP_S = 90.0
 """A supervisor stops its workers, then its servers: longer than both may take."""
-
-UP_S = 900.0
-"""A supervisor gives up by itself on a part that does not start: longer than all of them, one by one, may take."""
 
 PAST_THE_LAG_S = 1.0
 """Seconds a difference must last beyond the lag of the stack's own emulator before it counts."""
@@ -364,26 +360,6 @@ def clear_leftovers(state_dir: Path) -> None:
         for process in reversed(record.processes):
             process.stop(STOP_S)
         _forget(state_dir, durable=record.durable)
-
-
-def up_in_background(command: Sequence[str], state_dir: Path) -> StackRecord:
-    """Run `command`, an `up` in the foreground, in a session of its own; return once its stack is ready."""
-    with only_supervisor(state_dir):
-        log = state_dir / "logs" / "supervisor.log"
-    process = Process.launch("supervisor", command, log=log, cwd=Path.cwd(), env=os.environ)
-    try:
-        process.wait_until(lambda: _ready_record(state_dir, process.pid) is not None, UP_S)
-    except BaseException:
-        process.stop(SUPERVISOR_STOP_S)
-        raise
-    record = _ready_record(state_dir, process.pid)
-    assert record is not None
-    return record
-
-
-def _ready_record(state_dir: Path, supervisor: int) -> StackRecord | None:
-    record = StackRecord.read(state_dir)
-    return record if record and record.ready and record.supervisor.pid == supervisor else None
 
 
 def _forget(state_dir: Path, *, durable: bool) -> None:

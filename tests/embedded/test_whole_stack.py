@@ -17,13 +17,14 @@ from job_table import JobTable, plan_of, planned
 
 from orchestrator import schema
 from orchestrator.embedded.addresses import SUITS_EMULATOR
+from orchestrator.embedded.background import up_in_background
 from orchestrator.embedded.ports import claim_port, free_port, listening
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.process import DidNotStart
 from orchestrator.embedded.programs import Program
 from orchestrator.embedded.record import StackRecord
 from orchestrator.embedded.sealing import AUDIT_KEY
-from orchestrator.embedded.stack import Stack, down, up_in_background
+from orchestrator.embedded.stack import Stack, down
 from orchestrator.ledger import audit
 from orchestrator.ledger.audit import Seals
 from orchestrator.ledger.database import Database
