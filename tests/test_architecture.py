@@ -34,6 +34,7 @@ DOORS = {
         "orchestrator/dispatcher.py",
         "orchestrator/flower_settings.py",
         "orchestrator/cli/",
+        "workers/__main__.py",
         "workers/consuming.py",
         "workers/showing.py",
         "workers/signalling.py",

@@ -35,7 +35,7 @@ def worker(
         raise BadInput(f"there is no queue {', '.join(sorted(unknown))}", next_step=f"there are {', '.join(QUEUES)}")
     count = threads or settings.worker_threads
     _become(
-        *("celery", "-A", "workers.tasks", "worker", "--pool", "threads", "--concurrency", str(count)),
+        *("workers", "--pool", "threads", "--concurrency", str(count)),
         *(
             "--queues",
             queues,

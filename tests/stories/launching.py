@@ -116,7 +116,7 @@ def _end_with_the_parent() -> None:
 
 
 def _go_on(_: str, command: Sequence[str], env: Mapping[str, str]) -> None:
-    """Become another module, as `vecfleet worker` becomes Celery, and keep what is loaded."""
+    """Become another module, as `vecfleet worker` becomes `workers`, and keep what is loaded."""
     module, *words = command[len(PYTHON) :]
     os.environ.update(env)
     _run(module, words)
@@ -124,7 +124,7 @@ def _go_on(_: str, command: Sequence[str], env: Mapping[str, str]) -> None:
 
 
 def _run(module: str, words: Sequence[str]) -> None:
-    if module == "celery":
+    if module in ("celery", "workers"):
         from orchestrator import queue
 
         queue.app.conf.broker_url = queue._broker_from_settings()  # it was made in the parent's environment

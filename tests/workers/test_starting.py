@@ -65,6 +65,21 @@ def celery(*words: str, at: Path, of: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(typed, cwd=at, env=env, capture_output=True, text=True, check=False)
 
 
+def test_a_worker_as_vecfleet_starts_it_loads_no_flower(tmp_path: Path) -> None:
+    """Celery's command line does. A worker that has no address ends once all that it needs is loaded."""
+    probe = """if True:
+        import runpy, sys
+        try:
+            runpy.run_module("workers", run_name="__main__")
+        finally:
+            print([name for name in ("workers.tasks", "flower") if name in sys.modules])
+    """
+    env = {"HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    ended = subprocess.run([sys.executable, "-c", probe], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (1, "['workers.tasks']\n")
+    assert ended.stderr.startswith("REDIS_URL is not set\nnext: set it"), ended.stderr
+
+
 def test_an_app_without_an_address_connects_to_nobody() -> None:
     with (
         pytest.raises(BadInput, match="REDIS_URL is not set"),
