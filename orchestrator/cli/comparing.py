@@ -138,8 +138,12 @@ def check(
         def named(store: str) -> Store:
             return seen(parts.store_named(store), encode_ids)
 
-        at_a, at_b = open_place(a, named), open_place(b, named)
-        pairs = pair_up(at_a, at_b, list(map(Pair.read, rename or ())))
+        try:
+            at_a, at_b = open_place(a, named), open_place(b, named)
+            pairs = pair_up(at_a, at_b, list(map(Pair.read, rename or ())))
+        except StoreError as failure:
+            failure.exit_code = INCOMPLETE  # a script must not take it for a difference
+            raise
         wish = Wish(
             ids_only=ids_only,
             one_way=one_way,

@@ -8,7 +8,7 @@ import typer
 from orchestrator.cli.output import JobId, Json, Yes, confirm_by_typing, say, say_json, say_next, say_table
 from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import look
-from orchestrator.core.next_steps import deciding
+from orchestrator.core.next_steps import deciding, taking_back
 from orchestrator.core.reading import ParkedGroup
 from orchestrator.core.states import BatchKind
 from orchestrator.core.wording import another_plan, counted
@@ -34,7 +34,7 @@ def park_list(
         conflicting = parking.conflicting(connection, job) if open_yet else 0
         undecided = parking.undecided(connection, job)
         confirmations = parking.confirmations(connection, job, None) if batches else ()
-    decisions = deciding(job, undecided, conflicting)
+    decisions = deciding(of_it, undecided, conflicting)
     if batches:
         decisions += [*confirmations, f"vecfleet retry {job} failed"]
     if any(parked.kind is BatchKind.COPY for parked in batches):
@@ -47,7 +47,7 @@ def park_list(
     if not total and not batches:
         say(f"job {job} has nothing parked")
     if conflicting:
-        say(another_plan(conflicting, job, of_it.plan.recipe, of_it.plan.command), style="yellow")
+        say(another_plan(conflicting, of_it.plan.recipe, of_it.plan.command, taking_back(of_it)), style="yellow")
     say_next(steps)
 
 
@@ -139,4 +139,7 @@ def park_undo(
     with fleet() as parts:
         count = left_behind.undo(parts.database, job, who(), records or None)
         say(f"job {job}: {counted(count, 'record waits', 'records wait')} for a decision again")
-        say_next([f"vecfleet retry {job} parked", *look(parts, job, namespaces=0).next_steps])
+        with parts.database.begin() as connection:
+            undecided, conflicting = parking.undecided(connection, job), parking.conflicting(connection, job)
+        again = [f"vecfleet retry {job} parked"] if undecided > conflicting else []
+        say_next([*again, *look(parts, job, namespaces=0).next_steps])

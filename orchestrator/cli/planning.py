@@ -42,7 +42,7 @@ from vecfleet.stores.base import Backup, Filling
 from vecfleet.stores.encoded_ids import seen
 
 _PERCENT_TOLD = 10
-_OF_ONE_RUN = ("--out", "--conflicts", "--json")
+_OF_ONE_RUN = ("--out", "--json")
 _ELSEWHERE = re.compile(r"^[/~]|=[/~]|://")
 _MAPPED_SHOWN = 3  # records, of the plan; the dry run shows all that were looked at
 
@@ -161,7 +161,7 @@ def write(parts: Fleet, found: Plan, out: Path | None, *, as_json: bool) -> None
 
 
 def _lasting(words: Sequence[str]) -> tuple[str, ...]:
-    """Return a plan's command line without its file, its look and its choice about conflicts, to be typed again.
+    """Return a plan's command line without its file and its look, to be typed again.
 
     Nothing of it if it names a place of one machine, or an address: a plan holds neither.
     """

@@ -13,7 +13,14 @@ from orchestrator.cli.session import fleet, who
 from orchestrator.cli.watching import PROVEN, hoped_for, look, watch
 from orchestrator.core.following import of_readers
 from orchestrator.core.states import JOB_ENDED, JobState
-from orchestrator.core.wording import counted, given_up, leading, not_found_by_readers, numbered, to_be_dropped
+from orchestrator.core.wording import (
+    after_clean_up,
+    counted,
+    given_up,
+    leading,
+    not_found_by_readers,
+    to_be_dropped,
+)
 from orchestrator.ledger import jobs, moves
 from orchestrator.ledger.routes import JobRoute
 from orchestrator.services import acts, counts, refusals
@@ -122,7 +129,7 @@ def per_cent(word: str) -> int:
     except ValueError as error:
         raise BadInput(
             f"{word!r} is not a share of twins: it is a whole number of per cent",
-            next_step="give one from 1 to 100, as in `vecfleet cutover 1 --percent 25`",
+            next_step="give one from 1 to 100, such as --percent 25",
         ) from error
 
 
@@ -184,7 +191,7 @@ def clean_up(
             ("namespace", ">records", "how"),
             ((move.source, f"{move.written:,}", _how(by_ids or move.keeps_some)) for move in sources),
         )
-        say(f"way back: {numbered(row.way_back, row.id)}")
+        say(f"way back: {after_clean_up(row.way_back, row.id)}")
         confirm("Delete them?", yes=yes)
         acts.clean_up(parts.database, job, who(), by_ids=by_ids)
         say(f"job {job}: clean-up has begun")

@@ -125,6 +125,12 @@ def going_back(job: JobColumns, *, deleting: bool) -> str:
     return f"vecfleet {'rollback' if undone else 'cancel'} {job.id}"
 
 
+def taking_back(job: JobColumns) -> tuple[str, ...]:
+    """Return the commands that take back all that a job wrote, the one first that its state allows now."""
+    first, undo = going_back(job, deleting=job.cleaning_at is not None), f"vecfleet rollback {job.id}"
+    return (first,) if first == undo else (first, undo)
+
+
 def _lacking(job: JobRow) -> list[str]:
     """Return the command that tells what a worker lacks; without it a resumed job pauses again."""
     return ["vecfleet doctor"] if (job.reason or "").startswith(WORKER) else []
@@ -216,12 +222,12 @@ def nobody_works(reading: Reading) -> bool:
     return (reading.now - since).total_seconds() > _ANSWERED_WITHIN_S
 
 
-def deciding(job_id: int, undecided: int, conflicting: int) -> list[str]:
-    """Return the commands that settle parked records. What needs another plan leads to giving the job up."""
+def deciding(job: JobColumns, undecided: int, conflicting: int) -> list[str]:
+    """Return the commands that settle parked records. What needs another plan leads to taking the job back."""
     return [
-        *([f"vecfleet park accept {job_id} --all"] if undecided else []),
-        *([f"vecfleet retry {job_id} parked"] if undecided > conflicting else []),
-        *([f"vecfleet cancel {job_id}"] if conflicting else []),
+        *([f"vecfleet park accept {job.id} --all"] if undecided else []),
+        *([f"vecfleet retry {job.id} parked"] if undecided > conflicting else []),
+        *(taking_back(job)[:1] if conflicting else []),
     ]
 
 
@@ -250,7 +256,7 @@ def _attention(reading: Reading) -> tuple[str, ...]:
     steps += reading.confirmations
     if reading.parked_batches:
         steps.append(f"vecfleet retry {job.id} failed")
-    steps += deciding(job.id, reading.undecided, reading.conflicting)
+    steps += deciding(job, reading.undecided, reading.conflicting)
     if steps and job.resume_to is _S.CLEANING:
         steps.append(f"vecfleet finish {job.id}")  # keeps what a guard refuses to delete
     if steps:

@@ -15,6 +15,7 @@ from orchestrator.core.states import JOB_WORKING, CheckState, JobState, MoveStat
 from orchestrator.core.waiting import waits_of
 from orchestrator.core.windows import waits_until
 from orchestrator.core.wording import (
+    after_clean_up,
     counted,
     duration,
     numbered,
@@ -218,8 +219,11 @@ def way_back(job: JobRow, totals: Totals) -> str | None:
         case _S.CLEANED if totals.erased and not totals.written + totals.identical:
             return "none: nothing that it moved is left, and erased records do not come back"
         case _S.CLEANED:
-            after = numbered(job.way_back, job.id).rpartition("after it ")[2]
+            after = after_clean_up(job.way_back, job.id)
             return after + ("; erased records do not come back" if totals.erased else "")
+        case _ if job.cut_over_percent:
+            undo = f"`vecfleet rollback {job.id}`"
+            return numbered(job.way_back, job.id).replace(undo, f"`vecfleet reverse {job.id}`, then {undo}")
         case _:
             return numbered(job.way_back, job.id)
 

@@ -6,7 +6,15 @@ from orchestrator.core.following import freezes
 from orchestrator.core.freshness import fresh_from, frozen_from, next_pass_at, readable_from
 from orchestrator.core.guards import watching
 from orchestrator.core.hooks import holding
-from orchestrator.core.next_steps import MOVING, is_copy, moves_readers, nobody_works, of_a_copy, soaks_until
+from orchestrator.core.next_steps import (
+    MOVING,
+    is_copy,
+    moves_readers,
+    nobody_works,
+    of_a_copy,
+    soaks_until,
+    taking_back,
+)
 from orchestrator.core.reading import Reading, Undoing, Waiting
 from orchestrator.core.states import JOB_ENDED, JOB_WORKING, JobState
 from orchestrator.core.windows import waits_until
@@ -51,7 +59,7 @@ def waits_of(reading: Reading, silent_broker: str | None, freshness_wait_s: floa
         if reading.undoing is not None and reading.undoing.lingering:
             waits.append(_lingering(reading.undoing, freshness_wait_s))
     elif job.state is _S.NEEDS_ATTENTION and reading.conflicting:
-        waits.append(another_plan(reading.conflicting, job.id, job.recipe, job.command))
+        waits.append(another_plan(reading.conflicting, job.recipe, job.command, taking_back(job)))
     elif job.state is _S.VERIFIED and job.cut_over_percent == 100:
         waits.append("its readers are on the new namespaces already: it is cut over again in a moment")
     elif job.state is _S.VERIFIED and moves_readers(reading) == "operator":

@@ -159,17 +159,30 @@ def plan_keeping(recipe: str, command: Sequence[str]) -> str:
     """Return the command that plans the same and keeps what records hold; the recipe's help if it is not known."""
     if not command or recipe == "reverse":  # a way back adds no keys, and takes no such option
         return f"vecfleet plan {recipe} --help"
-    return shlex.join(("vecfleet", *command, "--conflicts", "keep"))
+    return shlex.join(("vecfleet", *without_option(command, "--conflicts"), "--conflicts", "keep"))
 
 
-def another_plan(records: int, job_id: int, recipe: str, command: Sequence[str]) -> str:
-    """Say what happens to parked records that hold another value in a key that the plan adds."""
+def without_option(words: Sequence[str], option: str) -> tuple[str, ...]:
+    """Return a command line without an option and its value."""
+    values = {place + 1 for place, word in enumerate(words) if word == option}
+    return tuple(
+        word
+        for place, word in enumerate(words)
+        if place not in values and word != option and not word.startswith(f"{option}=")
+    )
+
+
+def another_plan(records: int, recipe: str, command: Sequence[str], back: Sequence[str]) -> str:
+    """Say what happens to parked records that hold another value in a key that the plan adds.
+
+    `back`: the commands that take the job back.
+    """
     holding = counted(records, "parked record holds", "parked records hold")
     again = f"`{plan_keeping(recipe, command)}`"
     last = again if command else f"the plan again, with --conflicts keep ({again} shows its options)"
     return (
         f"{holding} another value in a key that the plan adds, and a retry parks them again as long as they do: "
-        f"to move them as they are, `vecfleet cancel {job_id}`, then `vecfleet rollback {job_id}`, then {last}; "
+        f"to move them as they are, {''.join(f'`{step}`, then ' for step in back)}{last}; "
         "or accept that they stay behind"
     )
 
@@ -179,6 +192,11 @@ def numbered(way_back: str, job_id: int) -> str:
     for command in ("rollback", "plan reverse"):
         way_back = way_back.replace(f"`vecfleet {command}`", f"`vecfleet {command} {job_id}`")
     return way_back
+
+
+def after_clean_up(way_back: str, job_id: int) -> str:
+    """Return the way back that is left once the clean-up begins."""
+    return numbered(way_back, job_id).rpartition("after it ")[2]
 
 
 def to_be_dropped(targets: Sequence[Target]) -> str:

@@ -167,13 +167,13 @@ def require_alone(connection: sa.Connection, digest: str, *, but: int | None = N
     ).one_or_none()
     if other is not None:
         raise Refused(
-            f"job {other.id} runs this very plan now", code="plan-live", next_step=_ending(other.id, other.state)
+            f"job {other.id} runs this very plan now", code="plan-live", next_step=f"`vecfleet status {other.id}`"
         )
 
 
 def _ending(job_id: int, state: str) -> str:
     """Say how a live job ends that is in the way of another one."""
-    if JobState.FINISHED in JOB_EDGES[JobState(state)]:
+    if state in (JobState.VERIFIED, JobState.CUT_OVER):
         return f"`vecfleet finish {job_id}` ends it and keeps both sides"
     return f"wait for it or end it: `vecfleet status {job_id}`"
 

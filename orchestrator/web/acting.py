@@ -10,12 +10,12 @@ from orchestrator.bootstrap import Fleet
 from orchestrator.core.guards import DWELLS_FROM_PERCENT
 from orchestrator.core.model import Job, Move
 from orchestrator.core.wording import (
+    after_clean_up,
     counted,
     duration,
     given_up,
     leading,
     not_found_by_readers,
-    numbered,
     to_be_dropped,
 )
 from orchestrator.ledger import jobs
@@ -100,7 +100,7 @@ def _question(
                 name,
                 "Clean up: delete the old namespaces",
                 f"This deletes from the index {job.plan.source.typed} what job {job.id} copied and verified, each "
-                f"record read on both sides once more right before. Way back: {numbered(job.way_back, job.id)}.",
+                f"record read on both sides once more right before. Way back: {after_clean_up(job.way_back, job.id)}.",
                 tuple(rows[:_ROWS]),
                 len(rows) - len(rows[:_ROWS]),
                 job.plan.source.typed,

@@ -17,7 +17,7 @@ from orchestrator.services.erase import JobTableBooks
 from orchestrator.telemetry.counters import Counters
 from orchestrator.web import api, operator, pages
 from orchestrator.web.applications import JobTableRoutes, routers
-from orchestrator.web.doors import PageRoute
+from orchestrator.web.doors import PageRoute, nothing_here
 from orchestrator.web.feed import Feed
 from orchestrator.web.looking import Looker
 from orchestrator.web.metrics import FleetCollector
@@ -30,7 +30,7 @@ from orchestrator.web.throttle import Failures
 from vecfleet import __version__
 from vecfleet.tenancy import PineconeDelphiClient, TenantAuditLogger, tokens
 from vecfleet.tenancy.api import RateLimit, delphi_router
-from vecfleet.tenancy.api.problems import Problem, ProblemRoute, problem
+from vecfleet.tenancy.api.problems import ProblemRoute
 from vecfleet.tenancy.api.routes import THREADS, in_threads
 from vecfleet.tenancy.monitor import PineconeMonitor
 from vecfleet.tenancy.notifier import Webhook
@@ -149,5 +149,4 @@ def _described(app: FastAPI) -> APIRouter:
 
 
 def _not_found(request: Request, error: Exception) -> Response:
-    detail = "there is nothing at this address"
-    return problem(Problem(title="Not found", status=404, detail=detail, next_step="look at /docs"))
+    return nothing_here(request)

@@ -41,13 +41,22 @@ class PageRoute(APIRoute):
                 if isinstance(error, TooOften):
                     response.headers["Retry-After"] = str(error.wait_s)
             except RequestValidationError:  # the address has a word in the place of a number
-                nothing = NotFound("there is nothing at this address", next_step="the page / lists the jobs")
-                response = _refused(request, nothing)
-            for name, value in pages.HEADERS.items():
-                response.headers.setdefault(name, value)
-            return response
+                return nothing_here(request)
+            return _guarded(response)
 
         return handled
+
+
+def _guarded(response: Response) -> Response:
+    for name, value in pages.HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def nothing_here(request: Request) -> Response:
+    """Answer a browser with a page, a program in JSON."""
+    nothing = NotFound("there is nothing at this address", next_step="the page / lists the jobs, /docs the API")
+    return _guarded(_refused(request, nothing))
 
 
 def wants_html(request: Request) -> bool:

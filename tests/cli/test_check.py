@@ -180,6 +180,14 @@ def test_a_service_that_is_away_leaves_an_error(
     assert answer.json["next_steps"] == ["vecfleet check pinecone:brain pinecone:copy --json"]
 
 
+def test_a_service_that_is_away_from_the_start_is_no_difference(
+    vecfleet: Vecfleet, two: Brain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vecfleet.patience._LONGEST_WAIT_S", 0.01)
+    monkeypatch.setenv("PINECONE_CONTROLLER_HOST", "http://127.0.0.1:1")
+    assert vecfleet("check", "pinecone:brain", "pinecone:copy").code == 4
+
+
 def test_a_folder_and_a_table_are_places_like_any_other(
     vecfleet: Vecfleet, two: Brain, tmp_path: Path, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,11 +90,15 @@ def test_of_records_that_only_another_plan_moves_that_is_said(
     # Then a retry, which would park it again, is not offered, and what moves it is
     again = "vecfleet plan creators digital-twin-brain --creator ana --conflicts keep"
     assert f"`vecfleet rollback 1`, then `{again}`" in vecfleet("park", "list", "1").out
-    steps = ["vecfleet park accept 1 --all", "vecfleet cancel 1"]
+    steps = ["vecfleet park accept 1 --all", "vecfleet rollback 1"]
     assert vecfleet("park", "list", "1", "--json").json["next_steps"] == steps
     status = vecfleet("status", "1", "--json").json
     assert status["next_steps"] == ["vecfleet park list 1", *steps]
     assert [f"`{again}`" in wait for wait in status["waits"]] == [True]
+    # Nor is it offered once people who left the record behind undo that
+    assert vecfleet("park", "accept", "1", "--all", "--yes").code == 0
+    undone = vecfleet("park", "undo", "1", "--all")
+    assert undone.code == 0 and "vecfleet retry 1 parked" not in undone.out
     # And of a job that was rolled back nothing is left to decide, but the next plan is told
     table.put(state="rolled_back", resume_to=None)
     assert vecfleet("status", "1", "--json").json["next_steps"] == [again, "vecfleet report 1"]
@@ -313,9 +317,9 @@ def test_a_plan_that_would_park_records_is_followed_by_the_command_that_moves_th
     # And typed, it has nothing more to say
     again = vecfleet(*typed, "--conflicts", "keep", "--json")
     assert again.code == 0 and len(again.json["next_steps"]) == 2, again
-    # And each plan knows what was typed, without its file and its choice about conflicts
-    assert again.json["plan"]["command"] == list(typed[:5])
-    assert f"made by: vecfleet {' '.join(typed[:5])}" in vecfleet("show", "plan.yaml").out
+    # And each plan knows what was typed, without its file
+    assert again.json["plan"]["command"] == [*typed[:5], "--conflicts", "keep"]
+    assert f"made by: vecfleet {' '.join(typed[:5])} --conflicts keep\n" in vecfleet("show", "plan.yaml").out
 
 
 def test_a_plan_does_not_keep_a_command_line_that_names_a_place_of_one_machine(

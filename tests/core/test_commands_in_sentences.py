@@ -79,7 +79,7 @@ def test_a_line_that_cannot_be_typed_is_seen(line: str) -> None:
 
 def test_a_job_whose_records_only_another_plan_moves_names_that_plan_whole() -> None:
     [wait] = progress(reading(JobState.NEEDS_ATTENTION, conflicting=3, undecided=3, command=TYPED)).waits
-    assert f"`vecfleet cancel 7`, then `vecfleet rollback 7`, then `{KEEPING}`; or accept" in wait
+    assert f"to move them as they are, `vecfleet rollback 7`, then `{KEEPING}`; or accept" in wait
     back = reading(JobState.ROLLED_BACK, conflicting=3, command=TYPED)
     assert next_steps(back) == (KEEPING, "vecfleet report 7")
 
@@ -88,7 +88,7 @@ def test_a_job_whose_records_only_another_plan_moves_names_that_plan_whole() -> 
 def test_a_plan_of_before_leads_to_the_options_of_its_recipe(recipe: str) -> None:
     assert f"plan {recipe}" in COMMANDS
     parse(plan_keeping(recipe, ()))
-    told = another_plan(2, 7, recipe, ())
+    told = another_plan(2, recipe, (), ("vecfleet rollback 7",))
     assert f"the plan again, with --conflicts keep (`vecfleet plan {recipe} --help` shows its options)" in told
 
 

@@ -12,7 +12,7 @@ from orchestrator.core.reading import ClientGroup, Reading
 from orchestrator.core.states import JobState, MoveState
 from vecfleet.stores.base import Usage
 
-ANOTHER_PLAN = "vecfleet cancel 7"
+ANOTHER_PLAN = "vecfleet rollback 7"
 ASKING = ClientGroup("t", "vm", 2, freezes=True, seen_at=NOW)
 
 

@@ -114,6 +114,13 @@ def test_no_way_back_leads_to_what_was_erased(written: int, erased: int, told: s
     assert way_back(report) == told
 
 
+def test_whose_readers_were_moved_takes_them_back_first() -> None:
+    way = "until clean-up `vecfleet rollback`; after it `vecfleet plan reverse`"
+    moved = reading(JobState.CUT_OVER, cut_over_percent=25, way_back=way)
+    report: Any = SimpleNamespace(job=moved.job, reading=moved)
+    assert way_back(report).startswith("until clean-up `vecfleet reverse 7`, then `vecfleet rollback 7`; after it")
+
+
 @pytest.mark.parametrize(("percent", "told"), [(0, "`vecfleet rollback 7`"), (100, "`vecfleet plan reverse 7`")])
 def test_the_way_back_of_a_finished_job_is_a_command_that_it_takes(percent: int, told: str) -> None:
     report: Any = SimpleNamespace(

@@ -41,7 +41,7 @@ def test_a_poisoned_record_is_parked_alone_with_its_reason_until_it_is_fixed_and
     with world.fleet.database.begin() as connection:
         [told] = progress(job_status.reading(connection, job_id, namespaces=0)).waits
     assert told.startswith("1 parked record holds another value in a key that the plan adds")
-    assert "`vecfleet cancel 1`, then `vecfleet rollback 1`, then the plan again, with --conflicts keep" in told
+    assert "`vecfleet rollback 1`, then the plan again, with --conflicts keep" in told
     # And when a person fixes them at the source and retries, the job goes on to the end
     fixed = [row("huge", chunk_text="short"), row("claimed")]
     world.emulator.write(SMALL, "alma", fixed)

@@ -341,8 +341,9 @@ def main(page: str) -> str:
 
 
 def test_an_address_without_a_number_is_no_riddle(signed_in: Browser) -> None:
-    answer = signed_in("operator").get("/jobs/abc")
-    assert answer.status_code == 404 and "there is nothing at this address" in answer.text
+    for address in ("/jobs/abc", "/nosuch"):
+        answer = signed_in("operator").get(address, headers={"accept": "text/html"})
+        assert answer.status_code == 404 and "there is nothing at this address" in main(answer.text)
 
 
 def test_every_page_tells_the_browser_what_to_refuse(signed_in: Browser, verified: JobTable) -> None:

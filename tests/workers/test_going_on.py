@@ -114,7 +114,7 @@ def test_a_worker_whose_batch_failed_does_not_fail_at_the_next_ones_too(
 
 
 def test_a_worker_whose_batch_waits_for_fresh_reads_takes_the_next_one_meanwhile(due: One) -> None:
-    """Where reads lag, each deletion is looked at again later: that is no reason to send a wake-up for each."""
+    """Reads that lag make each deletion need another look, and none of these is worth a wake-up of its own."""
     # Given namespaces that list fewer ids than planned, so that each is listed again when reads cannot lag any more
     due.process.settings = due.process.settings.model_copy(update={"freshness_wait_seconds": 600.0})
     with due.table.by_hand() as connection:
