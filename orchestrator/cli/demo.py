@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -27,8 +27,10 @@ from orchestrator.cli.watching import INTERRUPTED, NotReached
 from orchestrator.core.wording import duration
 from orchestrator.embedded.background import up_in_background
 from orchestrator.embedded.foreground import endings_interrupt, exports
-from orchestrator.embedded.programs import PYTHON
+from orchestrator.embedded.process import POLL_S
+from orchestrator.embedded.programs import PYTHON, START_S
 from orchestrator.embedded.stack import Stack
+from orchestrator.ledger import leadership
 from vecfleet.embedders import LOCAL_MODEL
 from vecfleet.errors import VecfleetError
 from vecfleet.settings import Settings
@@ -69,7 +71,7 @@ def demo(
         if keep:
             command = [*PYTHON, "orchestrator", "up", "--workers", str(WORKERS)]
             environment = dict(up_in_background(command, home).environment)
-            migrate(home, environment)
+            migrate(home, environment, lambda: None)
             _tell_addresses(home, environment)
         else:
             stack = Stack(
@@ -85,8 +87,8 @@ def demo(
             )
             stack.begin()
             try:
-                migrate(home, stack.environment)  # meanwhile the page and Flower start, and nothing of it needs them
-                stack.wait_until_ready()
+                migrate(home, stack.environment, stack.launch_looks)
+                stack.complete()
             finally:
                 stack.stop()
             if made_outer:
@@ -113,7 +115,18 @@ def _files(home: Path, environment: dict[str, str], *names: str) -> Iterator[lis
                 file.unlink(missing_ok=True)
 
 
-def _regroup(home: Path, environment: dict[str, str]) -> None:
+def _wait_for_dispatcher() -> None:
+    """Return once a dispatcher leads: a job that is applied before says that none is running."""
+    until = time.monotonic() + START_S
+    with fleet() as parts:
+        while time.monotonic() < until:
+            with parts.database.begin() as connection:
+                if leadership.seconds_left(connection) is not None:
+                    return
+            time.sleep(POLL_S)
+
+
+def _regroup(home: Path, environment: dict[str, str], launch_looks: Callable[[], object]) -> None:
     with _files(home, environment, "plan.yaml") as [plan]:
         _type("audit", INDEX)
         _type(
@@ -121,13 +134,15 @@ def _regroup(home: Path, environment: dict[str, str]) -> None:
             *("--soak-seconds", "0", "--exclusive", "--out", str(plan)),
         )
         say("\nThe emulator's index needs no backup, so apply runs with --no-backup.")
+        _wait_for_dispatcher()
+        launch_looks()  # nothing of the job needs the page and Flower, and the job rests soon, for reads to be fresh
         _type("apply", str(plan), "--no-backup", "--watch")
         _type("cutover", "1", "--percent", "100")
         _type("cleanup", "1", "--yes", "--watch")
         _type("report", "1")
 
 
-def _reembed(home: Path, environment: dict[str, str]) -> None:
+def _reembed(home: Path, environment: dict[str, str], launch_looks: Callable[[], object]) -> None:
     with _files(home, environment, "plan.yaml", "questions.jsonl") as [plan, questions]:
         _type("audit", INDEX)
         asked = _ask_for_sentences(questions)
@@ -137,6 +152,8 @@ def _reembed(home: Path, environment: dict[str, str]) -> None:
             *("--questions", questions.name),
             *("--soak-seconds", "0", "--exclusive", "--out", str(plan)),
         )
+        _wait_for_dispatcher()
+        launch_looks()
         _type("apply", str(plan), "--no-backup", "--watch", may_rest=True)
         say("\nRecords without a text wait for a decision: they may stay behind.")
         _type("park", "list", "1", "--limit", "3")

@@ -98,6 +98,7 @@ class Stack:
         self.state_dir = self.state_dir.absolute()
         self._servers: list[Part] = []
         self._fleet: list[programs.Program] = []
+        self._looks: list[programs.Program] = []
         self._held = ExitStack()
         self._deaths: Counter[str] = Counter()
         self._record = StackRecord(Process.current("supervisor"), self.durable)
@@ -106,14 +107,14 @@ class Stack:
         """Start everything. When it returns, everything runs; when it raises, nothing runs."""
         self.begin()
         try:
-            self.wait_until_ready()
+            self.complete()
         except BaseException:
             self.stop()
             raise
         return self
 
     def begin(self) -> None:
-        """Start everything, and wait for the servers alone. When it raises, nothing runs."""
+        """Start the servers, then the dispatcher and workers without waiting for them. When it raises, nothing runs."""
         with ExitStack() as held:
             held.enter_context(only_supervisor(self.state_dir))
             clear_leftovers(self.state_dir)
@@ -128,8 +129,14 @@ class Stack:
             self.stop()
             raise
 
-    def wait_until_ready(self) -> None:
-        """Return once all that `begin` began runs."""
+    def launch_looks(self) -> None:
+        """Start the page and Flower without waiting for them, unless they were started before."""
+        while self._looks:
+            self._launch(self._looks.pop(0))
+
+    def complete(self) -> None:
+        """Return once everything runs."""
+        self.launch_looks()
         for program in self._fleet:
             program.wait_until_ready()
         self._write(replace(self._record, ready=True, environment=self.environment))
@@ -239,9 +246,9 @@ class Stack:
         for number in range(1, self.workers + 1):
             self._launch(self._worker(number))
         if self.web:
-            self._launch(programs.web(self.state_dir, self.environment, web_port))
+            self._looks.append(programs.web(self.state_dir, self.environment, web_port))
         if self.flower:
-            self._launch(programs.flower(self.state_dir, self._with_links(), flower_port))
+            self._looks.append(programs.flower(self.state_dir, self._with_links(), flower_port))
 
     def _with_links(self) -> dict[str, str]:
         """Return the environment of a process that leads people to the page: where they find it, as behind a proxy."""

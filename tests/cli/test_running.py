@@ -104,6 +104,8 @@ def test_the_demo_migrates_the_seeds_index_and_leaves_nothing_behind(home: Path)
     assert re.search(r"namespaces +30 before → 30 after, 30 of them created by this job\n", answer.stdout)
     assert "parked 0 · left behind 0 · gone 0 · erased 0 · deleted from the source 805" in answer.stdout
     assert re.search(r"requests +[\d,]+ +[\d,]+", answer.stdout)
+    # And the job was begun once there was a dispatcher
+    assert "no dispatcher" not in answer.stdout
     # And each command was typed as a user would
     typed = re.findall(r"^\$ vecfleet (\w+)", answer.stdout, flags=re.MULTILINE)
     assert typed == ["audit", "plan", "apply", "cutover", "cleanup", "report"]

@@ -176,7 +176,7 @@ def test_its_notices_lead_to_its_page_or_to_the_address_that_was_named_for_it(
             assert [orjson.loads(asked.body)["url"] for asked in receiver.asked] == [f"{page}/jobs/{job_id}"]
 
 
-def test_work_may_begin_while_flower_still_starts_and_who_waits_for_it_is_told_how_it_ended(
+def test_work_may_begin_before_flower_runs_and_who_waits_for_it_is_told_how_it_ended(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a Flower that takes long to start
@@ -190,10 +190,11 @@ def test_work_may_begin_while_flower_still_starts_and_who_waits_for_it_is_told_h
             assert client.ping()
         assert not recorded(state_dir).ready
         # And when Flower ends before it answered, who waits for all is told
+        stack.launch_looks()
         [flower] = [process for process in recorded(state_dir).processes if process.name == "flower"]
         flower.stop(5.0)
         with pytest.raises(DidNotStart, match="flower stopped by signal SIGTERM while starting"):
-            stack.wait_until_ready()
+            stack.complete()
     finally:
         stack.stop()
 
