@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import sqlalchemy as sa
 
 from orchestrator.bootstrap import Fleet
+from orchestrator.core.following import of_readers
 from orchestrator.core.guards import DWELLS_FROM_PERCENT
 from orchestrator.core.model import Job, Move
 from orchestrator.core.wording import (
@@ -18,7 +19,7 @@ from orchestrator.core.wording import (
     not_found_by_readers,
     to_be_dropped,
 )
-from orchestrator.ledger import jobs
+from orchestrator.ledger import clients, jobs
 from orchestrator.ledger import moves as moving
 from orchestrator.ledger.routes import JobRoute
 from orchestrator.services import acts, cut_over, left_behind, refusals
@@ -93,7 +94,8 @@ def _question(
     written = sum(move.written for move in moves)
     match name:
         case "cutover" if percent is not None:
-            return _before_readers_move(job, sum(move.left_behind for move in moves), percent)
+            follow = of_readers(clients.groups(connection), refusals.now(connection))
+            return _before_readers_move(job, sum(move.left_behind for move in moves), percent, follow)
         case "cleanup":
             rows = [(move.source, f"{move.written:,}", _how(move)) for move in moves]
             return Confirmation(
@@ -148,13 +150,16 @@ def _question(
             )
 
 
-def _before_readers_move(job: Job, left: int, percent: int) -> Confirmation:
+def _before_readers_move(job: Job, left: int, percent: int, follow: str) -> Confirmation:
     where = f"the new namespaces for about {percent} % of the routes, and the old ones for the others"
     dwell = job.plan.policies.dwell_seconds
     watched = dwell and DWELLS_FROM_PERCENT <= percent < 100
+    unwatched = dwell and percent == 100 and not job.cut_over_percent
     sentences = [
         f"Clients that ask for the routes then get {'the new namespaces for all' if percent == 100 else where}.",
+        f"{follow[0].upper()}{follow[1:]}.",
         *([f"These readers are watched for {duration(dwell)} before others may follow."] if watched else []),
+        *(["They move at once, and none is watched first."] if unwatched else []),
         *([f"{not_found_by_readers(left)}."] if left else []),
         "Nothing is copied or deleted.",
         f"Way back, until a clean-up begins: `vecfleet reverse {job.id}`, or its button here.",

@@ -23,6 +23,9 @@ def test_moving_readers_takes_a_second_click_and_says_what_it_does_first(
     for said in ("about 25 % of the routes", "watched for 1 day", "vecfleet reverse 1", "Move 25 % of the readers"):
         assert said in question
     assert verified.job.cut_over_percent == 0
+    # And that applications which do not ask for the routes must be led there by hand
+    assert "No client asks for the routes: point your applications" in question
+    assert "They move at once, and none is watched first" in operator.get("/jobs/1/cutover?percent=100").text
     # And the form does what the page says
     form = {"proof": proof(operator), **dict(re.findall(r'name="(percent|since)" value="(\d+)"', question))}
     assert operator.post("/jobs/1/cutover", data=form).status_code == 303
