@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol, Self
 
 from sqlalchemy.exc import DBAPIError
@@ -97,11 +98,11 @@ class Stack:
     def __post_init__(self) -> None:
         self.state_dir = self.state_dir.absolute()
         self._servers: list[Part] = []
-        self._fleet: list[programs.Program] = []
-        self._looks: list[programs.Program] = []
+        self._fleet, self._looks = list[programs.Program](), list[programs.Program]()
         self._held = ExitStack()
         self._deaths: Counter[str] = Counter()
         self._record = StackRecord(Process.current("supervisor"), self.durable)
+        self._recording = Lock()
 
     def start(self) -> Self:
         """Start everything. When it returns, everything runs; when it raises, nothing runs."""
@@ -123,7 +124,12 @@ class Stack:
             self._held = held.pop_all()
         try:
             self._write(self._record)
-            self._start_servers()
+            with ThreadPoolExecutor(1) as beside:
+                vectors = beside.submit(self._vector_database)  # an emulator takes as long to load as all the rest
+                self._start_servers()
+                if self.dispatcher or self.workers or self.web:
+                    self._prepare_job_table()
+                self.environment |= vectors.result()
             self._launch_fleet()
         except BaseException:
             self.stop()
@@ -173,17 +179,17 @@ class Stack:
         else:
             ours = self.postgres
             self.environment |= {"PGVECTOR_URL": ours.vectors_url()} if ours else {}
+
+    def _vector_database(self) -> dict[str, str]:
+        """Return what leads to the user's vector database, or else to the emulator, which it starts if there is one."""
         if self.settings.pinecone_api_key:
-            self.environment["PINECONE_API_KEY"] = self.settings.pinecone_api_key.get_secret_value()
-            if self.settings.pinecone_controller_host:
-                self.environment["PINECONE_CONTROLLER_HOST"] = self.settings.pinecone_controller_host
-        elif self.emulator:
-            emulator = self._begin_emulator()
-            self.environment |= {
-                "PINECONE_API_KEY": EMULATOR_KEY,
-                "PINECONE_CONTROLLER_HOST": f"http://127.0.0.1:{emulator.port}",
-                **self._waits(),
-            }
+            host = self.settings.pinecone_controller_host
+            key = {"PINECONE_API_KEY": self.settings.pinecone_api_key.get_secret_value()}
+            return key | ({"PINECONE_CONTROLLER_HOST": host} if host else {})
+        if not self.emulator:
+            return {}
+        address = f"http://127.0.0.1:{self._begin_emulator().port}"
+        return {"PINECONE_API_KEY": EMULATOR_KEY, "PINECONE_CONTROLLER_HOST": address, **self._waits()}
 
     def _waits(self) -> dict[str, str]:
         """Return the waits that suit the stack's own emulator. The user's win; the defaults are Pinecone's."""
@@ -220,12 +226,6 @@ class Stack:
         return server.client_url
 
     def _launch_fleet(self) -> None:
-        if self.dispatcher or self.workers or self.web:
-            self._upgrade()
-            if self.settings.database_url is None:
-                self.environment["AUDIT_KEY"] = audit_key(self.state_dir, self.environment["DATABASE_URL"])
-            elif self.settings.audit_key:
-                self.environment["AUDIT_KEY"] = self.settings.audit_key.get_secret_value()
         if self.flower:
             password = self.settings.flower_password
             flower_port = self._port("flower", "flower_port", self.settings.flower_port)
@@ -255,12 +255,15 @@ class Stack:
         named = self.settings.web_url
         return self.environment | ({"WEB_URL": named} if named and not is_here(named) else {})
 
-    def _upgrade(self) -> None:
-        ours = self.postgres
-        if ours is None:
-            schema.upgrade_by(self.settings)
-        else:
+    def _prepare_job_table(self) -> None:
+        if ours := self.postgres:
             schema.upgrade(ours.owner_url, ours.client_url)
+        else:
+            schema.upgrade_by(self.settings)
+        if self.settings.database_url is None:
+            self.environment["AUDIT_KEY"] = audit_key(self.state_dir, self.environment["DATABASE_URL"])
+        elif self.settings.audit_key:
+            self.environment["AUDIT_KEY"] = self.settings.audit_key.get_secret_value()
 
     @property
     def postgres(self) -> Postgres | None:
@@ -336,7 +339,8 @@ class Stack:
             database.dispose()
 
     def _launched(self, process: Process) -> None:
-        self._write(self._record.with_process(process))
+        with self._recording:
+            self._write(self._record.with_process(process))
 
     def _write(self, record: StackRecord) -> None:
         self._record = record
