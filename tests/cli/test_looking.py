@@ -213,7 +213,7 @@ def test_the_way_back_that_is_named_is_one_that_the_job_has(
     table.job_id = 1
     table.verified()
     assert vecfleet("cutover", "1", "--percent", "100").code == 0
-    assert f"after it {back.format(job=' 1')}" in vecfleet("cleanup", "1").out
+    assert f"way back: {back.format(job=' 1')}\n" in vecfleet("cleanup", "1").out
     # Then each names the same way, and a cleaned job's report nothing else
     table.put(state="cleaned")
     assert vecfleet("report", "1", "--json").json["way_back"] == back.format(job=" 1")
