@@ -11,7 +11,7 @@ from stages import PATIENCE_S, a_job, somebody_waits, target_of
 from orchestrator.core.model import Lease
 from orchestrator.core.redaction import Traces
 from orchestrator.core.states import BatchKind, BatchState, JobState
-from orchestrator.ledger import anonymise, batches, jobs, moves
+from orchestrator.ledger import anonymise, batches, cleanup, jobs, moves
 from orchestrator.ledger import tables as t
 from orchestrator.ledger.database import Database
 from orchestrator.services import acts, late_writes
@@ -150,3 +150,22 @@ def test_a_tenant_is_forgotten_while_somebody_is_in_the_middle_of_its_moves(data
     # Then neither is the other's deadlock, and nothing names the tenant any more
     assert [move.source for move in table.moves.values()] == ["erased-1-1"]
     assert table.move.reason == "decided"
+
+
+def test_deletions_of_one_source_that_end_at_once_are_all_counted(database: Database) -> None:
+    """Each adds to the move's row in the statement that ends its batch, and waits there for the one before."""
+    # Given two batches of a source whose records were deleted by their ids
+    table = a_job(database, cut_over="none")
+    table.verified({"s": [["a"], ["b"]]})
+    acts.clean_up(table.database, table.job_id, "ana", by_ids=True)
+    first, second = table.take()
+    with ThreadPoolExecutor(1) as pool:
+        with table.begin() as connection:
+            cleanup.finish(connection, first, {"deleted": 1}, Usage(), 1)
+            # When the second ends before the end of the first is committed
+            ended = pool.submit(table.finish, second, deleted=1)
+            somebody_waits(table, unless=ended)
+        ended.result(PATIENCE_S)
+    # Then both count
+    assert table.move.deleted == 2
+    assert {row.state for row in table.rows(BatchKind.REMOVE)} == {BatchState.DONE}
