@@ -1,4 +1,4 @@
-"""`python -m workers` is `celery -A workers worker`, and begins in two thirds of the time.
+"""`python -m workers` is `celery -A workers worker`, and begins sooner.
 
 Celery's own command line loads Flower for each command.
 """

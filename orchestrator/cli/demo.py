@@ -116,7 +116,10 @@ def _files(home: Path, environment: dict[str, str], *names: str) -> Iterator[lis
 
 
 def _wait_for_dispatcher() -> None:
-    """Return once a dispatcher leads: a job that is applied before says that none is running."""
+    """Return once a dispatcher leads, because a job that is applied before says that none is running.
+
+    If none leads after START_S, return too: the job then says so, and waits.
+    """
     until = time.monotonic() + START_S
     with fleet() as parts:
         while time.monotonic() < until:

@@ -348,7 +348,7 @@ def test_an_address_without_a_number_is_no_riddle(signed_in: Browser) -> None:
 
 def test_every_page_tells_the_browser_what_to_refuse(signed_in: Browser, verified: JobTable) -> None:
     operator = signed_in("operator")
-    for page in (*PAGES, "/login", "/jobs/99", "/docs"):
+    for page in (*PAGES, "/login", "/jobs/99", "/nosuch", "/docs"):
         answer = operator.get(page)
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
