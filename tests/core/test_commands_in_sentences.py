@@ -84,6 +84,11 @@ def test_a_job_whose_records_only_another_plan_moves_names_that_plan_whole() -> 
     assert next_steps(back) == (KEEPING, "vecfleet report 7")
 
 
+@pytest.mark.parametrize("chosen", [("--conflicts", "fail"), ("--conflicts=fail",)])
+def test_a_choice_that_was_typed_is_replaced_and_not_typed_twice(chosen: tuple[str, ...]) -> None:
+    assert plan_keeping("creators", (*TYPED, *chosen)) == KEEPING
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_plan_of_before_leads_to_the_options_of_its_recipe(recipe: str) -> None:
     assert f"plan {recipe}" in COMMANDS
